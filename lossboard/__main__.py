@@ -1,0 +1,5 @@
+"""``python -m lossboard`` is the command ``lossboard``."""
+
+from lossboard.cli import main
+
+main()

@@ -1,0 +1,244 @@
+"""Boards: records aggregated into a ranking. No torch.
+
+Two boards of a track: *tuned* (each method at the trial with the best mean noisy validation score, task by task; this
+one ranks) and *default* (trial 0, the author's hyperparameters). A method is ranked if every cell of the track is
+measured with its current source; failures and diverged runs count as score 0. Others are listed below, unranked, with
+their coverage.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from lossboard import statistics
+from lossboard.protocol import Block, Suite, Task, Track
+from lossboard.records import MEASURED, Key, Record, resolve
+from lossboard.sources import source
+
+WORST = 0.0  # the score of a failure
+
+
+@dataclass(frozen=True)
+class Score:
+    """One method on one task: mean over seeds with the half-width of its 95 % t interval."""
+
+    mean: float
+    half: float
+    seeds: Mapping[int, float]
+    trial: int
+    params: Mapping[str, float]
+    failures: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method on a board. ``rank`` and ``group`` are None where its coverage is not complete."""
+
+    method: str
+    rank: tuple[int, int] | None
+    group: int | None
+    score: float  # mean over tasks
+    half: float
+    coverage: float
+    stale: bool
+    failures: int
+    tasks: Mapping[str, Score]
+    batches: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Board:
+    """One ranking."""
+
+    suite: str
+    track: str
+    kind: str  # "tuned" or "default"
+    metric: str
+    tasks: tuple[str, ...]
+    seeds: tuple[int, ...]
+    rows: tuple[Row, ...]
+
+    def json(self) -> dict[str, Any]:
+        """For programs: one row a method. Numbers that do not exist are null."""
+        head = {key: getattr(self, key) for key in ("suite", "track", "kind", "metric", "tasks", "seeds")}
+        return head | {"rows": [_json(row) for row in self.rows]}
+
+
+def _json(row: Row) -> dict[str, Any]:
+    return {
+        "id": row.method,
+        "rank": row.rank,
+        "group": row.group,
+        "score": _or_null(row.score),
+        "half": _or_null(row.half),
+        "coverage": row.coverage,
+        "stale": row.stale,
+        "failures": row.failures,
+        "tasks": {
+            name: {
+                "mean": _or_null(s.mean),
+                "half": _or_null(s.half),
+                "seeds": len(s.seeds),
+                "trial": s.trial,
+                "params": dict(s.params),
+                "failures": s.failures,
+            }
+            for name, s in row.tasks.items()
+        },
+        "batches": row.batches,
+    }
+
+
+def _or_null(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def build(suite: Suite, track: Track, records: Iterable[Record], kind: str = "tuned", seeds: Sequence[int] | None = None) -> Board:
+    """The board of a track from these records (published, local, or both)."""
+    wanted = {task.id for task in track.tasks}
+    best = resolve([r for r in records if r.id in wanted], _Current())
+    methods = sorted({record.method for record in best.values()})
+    blocks = [Block(b.tasks, tuple(s for s in b.seeds if seeds is None or s in seeds), b.budget) for b in track.blocks]
+    rows = [_row(suite, blocks, method, best, kind) for method in methods]
+    ranked = _ranked([row for row in rows if row.coverage == 1 and not row.stale], blocks)
+    rest = sorted((row for row in rows if row.coverage < 1 or row.stale), key=lambda row: (-row.coverage, row.method))
+    names = tuple(task.name for task in track.tasks)
+    shown = tuple(sorted({seed for block in blocks for seed in block.seeds}))
+    return Board(suite.name, track.name, kind, suite.metrics.rank, names, shown, (*ranked, *rest))
+
+
+class _Current(dict[str, "str | None"]):
+    """Module -> hash of its source now, found when asked for."""
+
+    def get(self, module: str, default: Any = None) -> str | None:
+        return source(module)
+
+
+def is_stale(record: Record) -> bool:
+    """Whether the method's source has changed since the record was made."""
+    return record.header is None or source(record.header.module) != record.header.source
+
+
+def _row(suite: Suite, blocks: Sequence[Block], method: str, best: Mapping[Key, Record], kind: str) -> Row:
+    scores: dict[str, Score] = {}
+    found = planned = failures = 0
+    stale = False
+    batches: set[str] = set()
+    for block in blocks:
+        trials = range(block.budget.size if kind == "tuned" else 1)
+        for task in block.tasks:
+            table = {
+                trial: [best[method, task.id, seed, trial] for seed in block.seeds if (method, task.id, seed, trial) in best]
+                for trial in trials
+            }
+            cells = [record for group in table.values() for record in group]
+            planned += len(trials) * len(block.seeds)
+            found += sum(record.status in MEASURED for record in cells)
+            stale = stale or any(is_stale(record) for record in cells)
+            batches |= {record.header.file for record in cells if record.header}
+            if any(table.values()):
+                scores[task.name] = _score(suite, table)
+                failures += scores[task.name].failures
+    total, half = _mean_of(scores, blocks)
+    coverage = found / planned if planned else 0.0
+    return Row(method, None, None, total, half, coverage, stale, failures, scores, tuple(sorted(batches)))
+
+
+def _score(suite: Suite, table: Mapping[int, Sequence[Record]]) -> Score:
+    """The trial with the best mean selection metric (the lowest number among equals), and its scores."""
+
+    def selection(trial: int) -> float:
+        values = [value(record, suite.metrics.select) for record in table[trial]]
+        return sum(values) / len(values)
+
+    trial = max((trial for trial in table if table[trial]), key=lambda trial: (selection(trial), -trial))
+    chosen = table[trial]
+    seeds = {record.seed: value(record, suite.metrics.rank) for record in chosen}
+    mean, half = statistics.t_interval(list(seeds.values()))
+    return Score(mean, half, seeds, trial, chosen[0].params, sum(record.status != "ok" for record in chosen))
+
+
+def value(record: Record, metric: str) -> float:
+    """A metric of a record; the worst for a failure."""
+    number = record.metrics.get(metric, WORST) if record.status == "ok" else WORST
+    return number if math.isfinite(number) else WORST
+
+
+def strata(tasks: Iterable[Task]) -> dict[str, list[str]]:
+    """Dataset -> its tasks' names: what shares splits, weights and batches."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for task in tasks:
+        found[task.dataset].append(task.name)
+    return dict(found)
+
+
+def _seed_means(scores: Mapping[str, Score], names: Sequence[str]) -> list[float]:
+    """Mean over these tasks for each seed that all of them have."""
+    shared = sorted(set.intersection(*(set(scores[name].seeds) for name in names)))
+    return [float(np.mean([scores[name].seeds[seed] for name in names])) for seed in shared]
+
+
+def _mean_of(scores: Mapping[str, Score], blocks: Sequence[Block]) -> tuple[float, float]:
+    """Mean over the tasks that have a score, with the half-width of its interval over seeds."""
+    from scipy.stats import t
+
+    groups = strata(task for block in blocks for task in block.tasks if task.name in scores)
+    if not groups:
+        return math.nan, math.nan
+    mean = float(np.mean([score.mean for score in scores.values()]))
+    parts = []
+    for names in groups.values():
+        values = _seed_means(scores, names)
+        if len(values) < 2:
+            return mean, math.nan
+        weight = len(names) / len(scores)
+        parts.append((weight**2 * float(np.var(values, ddof=1)) / len(values), len(values) - 1))
+    variance = sum(part for part, _ in parts)
+    if variance == 0:
+        return mean, 0.0
+    freedom = variance**2 / sum(part**2 / count for part, count in parts)
+    return mean, float(t.ppf(0.975, freedom) * math.sqrt(variance))
+
+
+def _ranked(rows: list[Row], blocks: Sequence[Block]) -> list[Row]:
+    """These rows, best first, with rank intervals and tie groups."""
+    if not rows:
+        return []
+    groups = strata(task for block in blocks for task in block.tasks)
+    count = sum(len(names) for names in groups.values())
+    scores = {key: np.array([_seed_means(row.tasks, names) for row in rows]) for key, names in groups.items()}
+    better = statistics.significantly_better(scores, {key: len(names) / count for key, names in groups.items()})
+    order = sorted(range(len(rows)), key=lambda i: (-rows[i].score, rows[i].method))
+    intervals, ties = statistics.rank_intervals(better), statistics.tie_groups(order, better)
+    return [replace(rows[i], rank=intervals[i], group=ties[i]) for i in order]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How the means of one set of records compare with another's, over the cells that both have."""
+
+    cells: int
+    same_bits: int
+    largest: float  # of the differences of a method's mean on a task
+    where: str
+
+
+def compare(suite: Suite, ours: Iterable[Record], theirs: Iterable[Record]) -> Comparison:
+    """Local records beside published ones, cell by cell (same method source, task, seed, trial and hyperparameters)."""
+    known = {(*r.key, r.header.source if r.header else ""): r for r in theirs}
+    pairs = [(r, known[k]) for r in ours if (k := (*r.key, r.header.source if r.header else "")) in known]
+    pairs = [(a, b) for a, b in pairs if a.params == b.params]
+    groups: dict[tuple[str, str, int], list[float]] = defaultdict(list)
+    for a, b in pairs:
+        groups[a.method, a.task, a.trial].append(value(a, suite.metrics.rank) - value(b, suite.metrics.rank))
+    means = {key: abs(sum(values) / len(values)) for key, values in groups.items()}
+    worst = max(means, key=lambda key: means[key], default=None)
+    same = sum(bool(a.bits) and a.bits == b.bits for a, b in pairs)
+    where = f"{worst[0]} on {worst[1]}, trial {worst[2]}" if worst else ""
+    return Comparison(len(pairs), same, means[worst] if worst else 0.0, where)

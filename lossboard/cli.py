@@ -1,0 +1,391 @@
+"""The command line: list, plan, run, why, board, submit, publish, data. Exit codes: 0 fine, 1 a check failed, 2 usage,
+3 could not measure, 130 interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lossboard import paths, protocol, records, show
+from lossboard.errors import LossboardError, UsageError
+
+if TYPE_CHECKING:
+    from lossboard.records import Record
+    from reference.methods import Method
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+data_app = typer.Typer(no_args_is_help=True, help="Datasets: where they stand, fetch them, verify their content.")
+app.add_typer(data_app, name="data")
+
+SuiteName = Annotated[str, typer.Argument(help="The suite, e.g. noisy.")]
+TrackName = Annotated[str, typer.Option("--track", help="How far: quick, cpu, ...")]
+Only = Annotated[str | None, typer.Option("--only", help="Method ids, separated by commas.")]
+Seeds = Annotated[str | None, typer.Option("--seeds", help="Seeds, separated by commas.")]
+INTERRUPTED = 130
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+
+
+def main() -> None:
+    """Run the command line; every expected error is one message and an exit code."""
+    from reference.methods import MethodError, UnknownMethod
+
+    paths.importable()
+    try:
+        code = app(standalone_mode=False)
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
+        raise SystemExit(code or 0)
+    except (KeyboardInterrupt, typer.Abort):
+        show.fail("stopped; what was finished is kept, and the same command goes on from there", INTERRUPTED)
+    except UnknownMethod as error:
+        show.fail(str(error.args[0]), 2)
+    except MethodError as error:
+        show.fail(str(error), 1)
+    except LossboardError as error:
+        show.fail(str(error), error.exit_code)
+    except Exception as error:
+        if type(error).__module__.startswith(("click", "typer")) and hasattr(error, "format_message"):
+            show.fail(error.format_message(), 2)
+        raise
+
+
+# -- list ----------------------------------------------------------------------------------------------------------------
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(help="losses, suites, tasks or datasets.")] = "losses", as_json: AsJson = False
+) -> None:
+    """List losses, suites, tasks or datasets."""
+    listings = {"losses": _losses, "suites": _suites, "tasks": _tasks, "datasets": _datasets}
+    if what not in listings:
+        raise UsageError(f"cannot list '{what}'; {protocol.nearest(what, listings)}")
+    rows = listings[what]()
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    for row in rows:
+        name, *rest = row.values()
+        show.console.print(f"[bold]{name}[/bold]  " + "  ".join(_short(value) for value in rest), highlight=False, soft_wrap=True)
+
+
+def _short(value: object) -> str:
+    from rich.markup import escape
+
+    if isinstance(value, dict):
+        return " ".join(f"{key}={item}" for key, item in value.items())
+    return escape(", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value))
+
+
+def _losses() -> list[dict[str, object]]:
+    from lossboard.sources import source
+    from reference.methods import catalogue
+
+    return [
+        {
+            "id": m.id,
+            "defaults": dict(m.defaults),
+            "search": {key: [r.low, r.high, "log" if r.log else "uniform"] for key, r in m.search.items()},
+            "flags": [flag for flag in ("symmetric", "bounded", "batchwise") if getattr(m, flag)]
+            + [f"needs {name}" for name in m.supplied]
+            + list(m.tags),
+            "paper": m.citation,
+            "module": m.module,
+            "source": source(m.module),
+        }
+        for m in catalogue("loss").values()
+    ]
+
+
+def _suites() -> list[dict[str, object]]:
+    loaded = [protocol.load(name) for name in protocol.available()]
+    return [{"id": s.name, "question": s.question, "tracks": {t.name: t.summary for t in s.tracks.values()}} for s in loaded]
+
+
+def _tasks() -> list[dict[str, object]]:
+    loaded = [protocol.load(name) for name in protocol.available()]
+    return [
+        {"id": task.id, "suite": suite.name, "track": track.name, "task": task.name}
+        for suite in loaded
+        for track in suite.tracks.values()
+        for task in track.tasks
+    ]
+
+
+def _datasets() -> list[dict[str, object]]:
+    from lossboard.data import pins
+
+    return [
+        {"id": pin.name, "kind": pin.kind, "classes": pin.classes, "rows": dict(pin.splits), "digest": pin.digest}
+        for pin in pins().values()
+    ]
+
+
+# -- plan, run, why ------------------------------------------------------------------------------------------------------
+
+
+def _selection(suite: protocol.Suite, only: str | None) -> dict[str, Method]:
+    from lossboard.run import suite_methods
+    from reference.methods import select
+
+    return select(suite_methods(suite), only.split(",") if only else None)
+
+
+def _seeds(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        return sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        raise UsageError(f"--seeds {text}: whole numbers separated by commas, such as 0,1,2") from None
+
+
+def _local(suite: str) -> list[Record]:
+    """What this machine measured; damaged files are named and count as missing."""
+    found, problems = records.read_units(paths.units(suite))
+    for problem in problems:
+        show.warn(f"{problem}; its cells count as missing")
+    return found
+
+
+def _published(suite: str) -> list[Record]:
+    found, problems = records.read_results(paths.results(), suite)
+    for problem in problems:
+        show.warn(f"{problem}; left out")
+    return found
+
+
+@app.command()
+def plan(suite: SuiteName, track: TrackName = "quick", only: Only = None, seeds: Seeds = None, as_json: AsJson = False) -> None:
+    """What a run would do: cells done, stale, failed and missing, and the time it may take."""
+    from lossboard import run
+
+    pinned = protocol.load(suite)
+    methods = _selection(pinned, only)
+    cells = pinned.cells(pinned.track(track), methods, _seeds(seeds))
+    local = _local(suite)
+    result = run.plan(cells, methods, local)
+    seconds = run.estimate_s(result.todo, local) or run.estimate_s(result.todo, _published(suite))
+    jobs = default_jobs()
+    counts = {"cells": len(cells), "done": len(result.done), "stale": len(result.stale)}
+    counts |= {"failed": len(result.failed), "missing": len(result.missing)}
+    if as_json:
+        print(json.dumps(counts | {"seconds": seconds, "jobs": jobs}))
+        return
+    show.console.print(f"{suite} {track}: " + ", ".join(f"{count:,} {name}" for name, count in counts.items()))
+    if result.todo:
+        wall = None if seconds is None else seconds / jobs
+        show.console.print(f"about {show.duration(wall)} with {jobs} processes" if seconds else "no past records to tell the time from")
+
+
+def default_jobs() -> int:
+    """One process a core that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@app.command()
+def run(
+    suite: SuiteName,
+    track: TrackName = "quick",
+    only: Only = None,
+    seeds: Seeds = None,
+    jobs: Annotated[int, typer.Option("--jobs", help="Worker processes; 0: one a core.")] = 0,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what is done (old records are set aside).")] = False,
+    fill: Annotated[bool, typer.Option("--fill", help="Leave out cells that have a published record (for maintainers).")] = False,
+    page: Annotated[bool, typer.Option(help="Build the page at the end.")] = True,
+) -> None:
+    """Measure every cell of a track that this machine has not measured with this code; end with the board."""
+    from lossboard import run as running
+    from lossboard.environment import provenance
+    from lossboard.pools import loky
+
+    pinned = protocol.load(suite)
+    chosen = pinned.track(track)
+    methods = _selection(pinned, only)
+    wanted = _seeds(seeds)
+    cells = pinned.cells(chosen, methods, wanted)
+    if fresh:
+        records.set_aside(paths.units(suite), {cell.key for cell in cells})
+    if fill:
+        published = running.plan(cells, methods, _published(suite))
+        cells = [cell for cell in cells if cell.key not in published.done]
+    todo = running.plan(cells, methods, _local(suite)).todo
+    jobs = jobs or default_jobs()
+    if todo:
+        _announce_data(pinned, todo)
+        cost = sum(unit.cost for unit in running.suite_module(suite).group(todo))
+        with show.progress(f"{suite} {track}", len(todo), cost) as report:
+            done = running.execute(
+                pinned, cells, methods=methods, provenance=provenance(), pool=loky, jobs=jobs, report=report
+            )
+        rate = done.cells / max(done.seconds, 1e-9)
+        show.console.print(f"{done.cells:,} cells in {show.duration(done.seconds)} with {jobs} processes ({rate:.1f} a second)")
+    else:
+        show.console.print(f"all {len(cells):,} cells are done; --fresh measures them again")
+    local = _local(suite)
+    _conclude(pinned, chosen, methods, local, wanted, page)
+    _complain(cells, local)
+
+
+def _announce_data(suite: protocol.Suite, todo: list[protocol.Cell]) -> None:
+    """Load each dataset once before workers do: say where it came from, stop early where it cannot be had."""
+    from lossboard.data import load, pins
+
+    for name in sorted({cell.task.dataset for cell in todo}):
+        if name in pins():
+            show.console.print(f"data: {name} from {load(name).source}", highlight=False, soft_wrap=True)
+
+
+def _conclude(
+    suite: protocol.Suite,
+    track: protocol.Track,
+    methods: dict[str, Method],
+    local: list[Record],
+    seeds: list[int] | None,
+    page: bool,
+) -> None:
+    """The board, the comparison with the published records and the page."""
+    from lossboard import board
+
+    published = _published(suite.name)
+    ours = [record for record in local if record.method in methods]
+    others = [record for record in published if record.method not in methods]
+    shown = board.build(suite, track, [*ours, *others], seeds=seeds)
+    marks = {record.method: "published" for record in others}
+    show.console.print(show.board_table(shown, marks), soft_wrap=not show.console.is_terminal)
+    same = board.compare(suite, [r for r in ours if r.id in {t.id for t in track.tasks}], published)
+    if same.cells:
+        show.console.print(
+            f"published: {same.cells:,} cells compared, {same.same_bits:,} with the same bits;"
+            f" largest difference of a mean {100 * same.largest:.2f} points ({same.where})"
+        )
+    else:
+        show.console.print("published: no record of these cells to compare with")
+    if page:
+        from lossboard.publish import publish
+
+        index = publish(paths.site(), {suite.name: [*local, *published]})
+        show.console.print(f"page: {index.parent / suite.name / 'index.html'}", highlight=False, soft_wrap=True)
+
+
+def _complain(cells: list[protocol.Cell], local: list[Record]) -> None:
+    """End with 1 where cells failed, saying which and why; diverged cells are results, but worth a line."""
+    wanted = {cell.key for cell in cells}
+    best = records.resolve((r for r in local if r.key in wanted), _sources(local))
+    diverged: dict[str, int] = {}
+    failed: dict[str, tuple[int, str]] = {}
+    for record in best.values():
+        if record.status == "diverged":
+            diverged[record.method] = diverged.get(record.method, 0) + 1
+        elif record.status != "ok":
+            failed[record.method] = (failed.get(record.method, (0, ""))[0] + 1, f"{record.status}: {record.error}")
+    for method, count in sorted(diverged.items()):
+        show.warn(f"{method}: {count} runs diverged (a parameter became infinite or NaN); they count as score 0")
+    if failed:
+        lines = [f"{method}: {count} cells failed; {message}" for method, (count, message) in sorted(failed.items())]
+        show.fail("\n".join([*lines, "mend the method and run again: the other cells are done"]), 1)
+
+
+def _sources(found: list[Record]) -> dict[str, str | None]:
+    from lossboard.sources import source
+
+    return {module: source(module) for module in {r.header.module for r in found if r.header}}
+
+
+@app.command()
+def why(
+    cell: Annotated[str, typer.Argument(help="suite/method/dataset/corruption[/seed[/trial]], e.g. noisy/gce/digits/clean/0/0.")],
+) -> None:
+    """Where a cell stands: done, stale, failed, superseded or retracted, and by which record."""
+    from lossboard import explain
+
+    for line in explain.why(cell):
+        show.console.print(line, highlight=False, soft_wrap=True)
+
+
+# -- board, submit, publish ------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def board(
+    suite: SuiteName,
+    track: TrackName = "quick",
+    default: Annotated[bool, typer.Option("--default", help="Author's defaults instead of tuned.")] = False,
+    local: Annotated[bool, typer.Option("--local", help="This machine's records instead of the published ones.")] = False,
+    seeds: Seeds = None,
+    as_json: AsJson = False,
+) -> None:
+    """The ranking of a track from the published records."""
+    from lossboard import board as boards
+
+    pinned = protocol.load(suite)
+    found = _local(suite) if local else _published(suite)
+    shown = boards.build(pinned, pinned.track(track), found, "default" if default else "tuned", _seeds(seeds))
+    if as_json:
+        print(json.dumps(shown.json()))
+    elif shown.rows:
+        show.console.print(show.board_table(shown), soft_wrap=not show.console.is_terminal)
+        for key, low, high in records.disagreements(found, pinned.metrics.rank, pinned.metrics.tolerance):
+            show.warn(f"{'/'.join(map(str, key))}: records disagree, {low} to {high}")
+    else:
+        show.console.print(f"no records of {suite} {track}; lossboard run {suite} --track {track}")
+
+
+@app.command()
+def submit(suite: SuiteName, track: TrackName = "quick", only: Only = None) -> None:
+    """Seal this machine's records of a track into batches under results/, ready for a pull request."""
+    from lossboard import submission
+
+    pinned = protocol.load(suite)
+    for path, count in submission.submit(pinned, pinned.track(track), _selection(pinned, only), _local(suite)):
+        show.console.print(f"{path.relative_to(paths.root())}  {count:,} cells", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def publish(
+    out: Annotated[Path | None, typer.Argument(help="Folder to write; .lossboard/site if not given.")] = None,
+    local: Annotated[bool, typer.Option("--local", help="Add this machine's records to the published ones.")] = False,
+) -> None:
+    """Build the site from the published records."""
+    from lossboard.publish import publish as build
+
+    found = {name: _published(name) + (_local(name) if local else []) for name in protocol.available()}
+    show.console.print(f"site: {build(out or paths.site(), found)}", highlight=False, soft_wrap=True)
+
+
+# -- data ------------------------------------------------------------------------------------------------------------------
+
+
+@data_app.command("list")
+def data_list(as_json: AsJson = False) -> None:
+    """Where each dataset stands on this machine."""
+    from lossboard.data import status
+
+    rows = status()
+    if as_json:
+        print(json.dumps([{"name": row.name, "state": row.state, "where": row.where} for row in rows]))
+        return
+    for row in rows:
+        show.console.print(f"[bold]{row.name:16}[/bold] {row.state:10} {row.where}", highlight=False, soft_wrap=True)
+
+
+@data_app.command("fetch")
+def data_fetch(name: Annotated[str, typer.Argument(help="The dataset.")]) -> None:
+    """Fetch a dataset from its pinned source into the local cache, verified."""
+    from lossboard.data import fetch
+
+    show.console.print(f"{name}: {fetch(name)}", highlight=False, soft_wrap=True)
+
+
+@data_app.command("verify")
+def data_verify(names: Annotated[list[str] | None, typer.Argument(help="The datasets; all that are here if none.")] = None) -> None:
+    """Compare the content of datasets with their pins, byte by byte."""
+    from lossboard.data import status, verify
+
+    for name in names or [row.name for row in status() if row.state != "absent"]:
+        found = verify(name)
+        show.console.print(f"{name}: as pinned, {found.source}", highlight=False, soft_wrap=True)

@@ -1,0 +1,79 @@
+"""Pools: functions from items to an iterator of results, in any order. joblib's loky here; others are as short."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+Pool = Callable[[Callable[[Any], Any], Iterable[Any], int], Iterator[Any]]
+
+# One thread a process, one process a core; a waiting thread must not burn the core another process needs.
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "NUMEXPR_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
+
+
+class WorkerDied(Exception):
+    """A worker process was killed (out of memory, a crash in native code); its item gave no result."""
+
+
+def loky(work: Callable[[Any], Any], items: Iterable[Any], jobs: int) -> Iterator[Any]:
+    """``jobs`` worker processes on this machine.
+
+    Raises:
+        WorkerDied: a worker was killed; items without a result may be handed to a new pool.
+    """
+    from joblib import Parallel, delayed, parallel_config
+    from joblib.externals.loky import get_reusable_executor
+    from joblib.externals.loky.process_executor import BrokenProcessPool, TerminatedWorkerError
+
+    os.environ.update(ONE_THREAD)
+    task = delayed(_Guarded(work))
+    finished = False
+    try:
+        with parallel_config(backend="loky", inner_max_num_threads=1):
+            # n_jobs=1 would be this process, which a dying unit must not take along: pre_dispatch bounds what runs at once
+            processes = max(jobs, 2)
+            parallel = Parallel(n_jobs=processes, return_as="generator_unordered", batch_size=1, pre_dispatch=jobs)
+            yield from parallel(task(item) for item in items)
+        finished = True
+    except (TerminatedWorkerError, BrokenProcessPool) as error:
+        raise WorkerDied(str(error).split("\n")[0]) from error
+    finally:
+        if not finished:  # an error or Ctrl-C: what the workers are at is lost, nothing else
+            get_reusable_executor().shutdown(wait=False, kill_workers=True)
+
+
+def serial(work: Callable[[Any], Any], items: Iterable[Any], jobs: int) -> Iterator[Any]:
+    """This process; for debugging, and where processes are not to be had."""
+    return map(work, items)
+
+
+class _Guarded:
+    """The work, in a worker that leaves Ctrl-C to its parent and ends when its parent is gone."""
+
+    def __init__(self, work: Callable[[Any], Any]) -> None:
+        self.work = work
+
+    def __call__(self, item: Any) -> Any:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if not any(thread.name == _WATCH for thread in threading.enumerate()):
+            threading.Thread(target=_end_with_parent, args=(os.getppid(),), name=_WATCH, daemon=True).start()
+        return self.work(item)
+
+
+_WATCH = "lossboard-parent-watch"
+
+
+def _end_with_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

@@ -1,0 +1,112 @@
+"""What one run learns from and how it is told: data with its split and labels, hyperparameters, random streams."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lossboard.data import Dataset
+from lossboard.protocol import Split
+
+
+def stream(*purpose: object) -> torch.Generator:
+    """A random stream of its own for each purpose (dataset, seed, stream name, ...): seeded from their hash.
+
+    Nothing that names a method, a trial or a slot belongs in a purpose: methods are compared paired.
+    """
+    seed = int.from_bytes(hashlib.sha256(repr(purpose).encode()).digest()[:8], "big") >> 1
+    return torch.Generator().manual_seed(seed)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The data of one run. ``features`` (rows, ...) may be shared by many; the index sets are rows of it.
+
+    ``labels`` (rows,) are what training sees: corrupted in the training and validation rows, clean in the test rows.
+    """
+
+    features: Tensor
+    labels: Tensor
+    train: Tensor
+    val: Tensor
+    test: Tensor
+    classes: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: its problem, its hyperparameters (the learning rate is ``lr``) and what its streams are for."""
+
+    problem: Problem
+    params: Mapping[str, float]
+    purpose: tuple[object, ...]
+
+    def stream(self, name: str) -> torch.Generator:
+        return stream(*self.purpose, name)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run gave: accuracy after each epoch on (corrupted) validation and (clean) test rows."""
+
+    status: str  # "ok", or "diverged": a parameter is not finite
+    val: tuple[float, ...]
+    test: tuple[float, ...]
+    bits: str  # first 12 hex of the SHA-256 of the trained parameters
+    seconds: float  # processor time
+
+    def metrics(self) -> dict[str, float]:
+        """``last`` and ``val`` after the last epoch; ``best_val`` where validation peaks; ``oracle``, the best of all."""
+        if self.status != "ok":
+            return {}
+        best = max(range(len(self.val)), key=lambda epoch: self.val[epoch])
+        return {"last": self.test[-1], "val": self.val[-1], "best_val": self.test[best], "oracle": max(self.test)}
+
+
+def fingerprint(parameters: list[Tensor]) -> str:
+    """12 hex digits over the bytes of these parameters."""
+    digest = hashlib.sha256()
+    for parameter in parameters:
+        digest.update(parameter.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def scaled(dataset: Dataset, split: Split) -> tuple[Tensor, Tensor, int]:
+    """All rows of a dataset in one tensor, scaled: features, labels, and the number of rows not set aside for test.
+
+    Statistics come from the features of the rows that are not test rows (of all rows where the split is random).
+    Images become (rows, channels, height, width) with one mean and deviation a channel.
+    """
+    names = [name for name in dataset.features if name != "test"] + (["test"] if "test" in dataset.features else [])
+    x = np.concatenate([np.asarray(dataset.features[name], dtype=np.float32) for name in names])
+    y = np.concatenate([np.asarray(dataset.labels[name]) for name in names])
+    own = len(y) - len(dataset.labels.get("test", ()))
+    if x.ndim == 4:
+        x = x.transpose(0, 3, 1, 2)
+    if split.scale == "unit":
+        x = x / np.abs(x).max()
+    else:
+        axes = (0,) if x.ndim == 2 else (0, 2, 3)
+        mean = x[:own].mean(axes, keepdims=True, dtype=np.float64)
+        deviation = x[:own].std(axes, keepdims=True, dtype=np.float64)
+        x = (x - mean) / np.where(deviation > 0, deviation, 1.0)
+    return torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32)), torch.from_numpy(y.astype(np.int64)), own
+
+
+def divided(split: Split, rows: int, own: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Row numbers for training, validation and test. ``own`` rows come before the dataset's own test rows."""
+    if split.kind == "official":
+        order, test = torch.randperm(own, generator=generator), torch.arange(own, rows)
+        val = round(split.val * own)
+    else:
+        order = torch.randperm(rows, generator=generator)
+        cut = round(split.test * rows)
+        order, test = order[cut:], order[:cut]
+        val = round(split.val * rows)
+    train, held = order[val:], order[:val]
+    return train[: split.train or None], held[: split.held_out or None], test[: split.held_out or None]

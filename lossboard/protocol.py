@@ -1,0 +1,397 @@
+"""What a suite pins: tasks, recipes, seeds and tuning budgets, as frozen dataclasses read from ``suite.toml``.
+
+The task id is the hash of everything that decides a number: suite, version, data pin, corruption, split, model and
+recipe. Seeds, the list of tasks, tracks, budgets and metrics are not in it, so adding one of them orphans no record.
+Entries equal to a field's default are left out of the hash, so a new field with a default changes no id either.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import hashlib
+import itertools
+import json
+import math
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from lossboard import paths
+from lossboard.errors import UsageError
+from reference.methods import Method
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """How the labels (or, in other suites, the inputs) of a task are damaged; ``kind`` names it in the reference."""
+
+    kind: str
+    rate: float = 0.0
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which rows are for training, validation and test, and how the features are scaled.
+
+    ``random`` shuffles all rows by seed and cuts them at the fractions ``val`` and ``test``; ``official`` keeps the
+    dataset's own test rows and takes the fraction ``val`` of the others by seed. ``train`` and ``held_out`` cap the
+    number of rows (0: all).
+    """
+
+    kind: str
+    val: float
+    test: float = 0.0
+    train: int = 0
+    held_out: int = 0
+    scale: str = "standard"  # "standard": mean 0, sd 1 of each feature; "unit": divided by the largest magnitude
+
+    def __post_init__(self) -> None:
+        _one_of("kind", self.kind, ("random", "official"))
+        _one_of("scale", self.scale, ("standard", "unit"))
+        if not 0 < self.val < 1 or not 0 <= self.test < 1 or self.val + self.test >= 1:
+            raise UsageError(f"val = {self.val}, test = {self.test}: fractions whose sum is below 1, val above 0")
+
+
+@dataclass(frozen=True)
+class Model:
+    """The network: ``kind`` names it in ``reference.models``; ``width`` 0 is the smaller of features and classes."""
+
+    kind: str
+    layers: int = 0
+    width: int = 0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained: SGD with momentum on batches of equal size (the rest of an epoch is left out)."""
+
+    epochs: int
+    batch: int
+    lr: float
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    schedule: str = "cosine"  # "cosine" to 0; "step": a tenth after half and a hundredth after three quarters
+
+    def __post_init__(self) -> None:
+        _one_of("schedule", self.schedule, ("cosine", "step", "constant"))
+        if self.epochs < 1 or self.batch < 1 or self.batch % 16 or self.lr <= 0:
+            raise UsageError("epochs >= 1, lr > 0, and batch a multiple of 16 (equal bits in every slot of a fleet)")
+
+    def factor(self, epoch: int) -> float:
+        """What the learning rate is multiplied by in this epoch (0 to epochs - 1)."""
+        done = epoch / self.epochs
+        if self.schedule == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * done))
+        return 1.0 if self.schedule == "constant" or done < 0.5 else 0.1 if done < 0.75 else 0.01
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The tuning every method gets. Trial 0 is the author's default at the recipe's learning rate.
+
+    Either ``rates`` lists the learning rates of the further trials, all at the author's defaults, or ``trials`` is
+    their number, drawn with the method's own search space from one quasi-random (Halton) sequence, with the learning
+    rate between ``low`` and ``high``.
+    """
+
+    rates: tuple[float, ...] = ()
+    trials: int = 0
+    low: float = 0.0
+    high: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rates", tuple(self.rates))
+        if bool(self.rates) and bool(self.trials):
+            raise UsageError("give 'rates' (a grid) or 'trials' (quasi-random), not both")
+        if self.trials and not 0 < self.low < self.high:
+            raise UsageError(f"'trials' needs 0 < low < high for the learning rate, found {self.low}, {self.high}")
+        if any(rate <= 0 for rate in self.rates) or self.trials < 0:
+            raise UsageError("learning rates must be positive, 'trials' not negative")
+
+    @property
+    def size(self) -> int:
+        """How many trials every method gets."""
+        return 1 + len(self.rates) + self.trials
+
+    def of(self, method: Method, recipe: Recipe) -> tuple[dict[str, float], ...]:
+        """The hyperparameters of each trial of a method, the learning rate among them as ``lr``."""
+        default = {"lr": recipe.lr, **method.defaults}
+        grid = [{**default, "lr": rate} for rate in self.rates]
+        return (default, *grid, *(default | point for point in self._points(method)))
+
+    def _points(self, method: Method) -> list[dict[str, float]]:
+        from reference.methods import Range
+
+        if not self.trials:
+            return []
+        from scipy.stats import qmc
+
+        space = {"lr": Range(self.low, self.high, log=True), **{key: method.search[key] for key in sorted(method.search)}}
+        points = qmc.Halton(d=len(space), scramble=False).random(self.trials + 1)[1:]  # the first is all zeros
+        return [{key: box.at(u) for (key, box), u in zip(space.items(), row, strict=True)} for row in points]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A dataset with its corruption, split, model and recipe; ``data`` is the digest of the dataset's content pins."""
+
+    suite: str
+    version: int
+    dataset: str
+    data: str
+    corruption: Corruption
+    split: Split
+    model: Model
+    recipe: Recipe
+    name: str  # dataset/corruption, as people say it
+
+    @functools.cached_property
+    def id(self) -> str:
+        """12 hex digits over everything that decides a number."""
+        pinned = {key: _pinned(getattr(self, key)) for key in ("corruption", "split", "model", "recipe")}
+        return digest({"suite": self.suite, "version": self.version, "data": [self.dataset, self.data], **pinned})
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One method on one task with one seed and one tuning trial: what is planned, recorded, skipped."""
+
+    method: str
+    task: Task
+    seed: int
+    trial: int
+    params: Mapping[str, float]
+
+    @property
+    def key(self) -> tuple[str, str, int, int]:
+        return (self.method, self.task.id, self.seed, self.trial)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Cells that run together in one process; ``cost`` is in any unit, larger runs earlier."""
+
+    cells: tuple[Cell, ...]
+    cost: float
+
+
+@dataclass(frozen=True)
+class Block:
+    """Tasks that share seeds and a tuning budget."""
+
+    tasks: tuple[Task, ...]
+    seeds: tuple[int, ...]
+    budget: Budget
+
+
+@dataclass(frozen=True)
+class Track:
+    """How far a suite is run."""
+
+    name: str
+    summary: str
+    blocks: tuple[Block, ...]
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        return tuple(task for block in self.blocks for task in block.tasks)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Every seed that some block pins."""
+        return tuple(sorted({seed for block in self.blocks for seed in block.seeds}))
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What a record holds. ``rank`` orders the boards, ``select`` picks each method's trial; larger is better."""
+
+    rank: str
+    select: str
+    tolerance: float  # two current records of one cell that differ by more are reported
+    columns: Mapping[str, str]  # metric -> what it is
+
+
+@dataclass(frozen=True)
+class Suite:
+    """One question with everything it pins."""
+
+    name: str
+    version: int
+    title: str
+    question: str
+    kind: str
+    control: str
+    metrics: Metrics
+    tracks: Mapping[str, Track]
+
+    def track(self, name: str) -> Track:
+        if name not in self.tracks:
+            raise UsageError(f"suite '{self.name}' has no track '{name}'; {nearest(name, self.tracks)}")
+        return self.tracks[name]
+
+    @property
+    def tasks(self) -> dict[str, Task]:
+        """Every task of every track, by id."""
+        return {task.id: task for track in self.tracks.values() for task in track.tasks}
+
+    def cells(self, track: Track, methods: Mapping[str, Method], seeds: Sequence[int] | None = None) -> list[Cell]:
+        """What the track asks of these methods: method by method, each task, seed and trial."""
+        for seed in seeds or ():
+            if seed not in track.seeds:
+                raise UsageError(f"track '{track.name}' has no seed {seed}; it pins {list(track.seeds)}")
+        cells = []
+        for method, block in itertools.product(methods.values(), track.blocks):
+            wanted = [seed for seed in block.seeds if seeds is None or seed in seeds]
+            for task in block.tasks:
+                trials = [MappingProxyType(params) for params in block.budget.of(method, task.recipe)]
+                cells += [Cell(method.id, task, seed, i, params) for seed in wanted for i, params in enumerate(trials)]
+        return cells
+
+
+SECTIONS = {"corruption": Corruption, "split": Split, "model": Model, "recipe": Recipe, "budget": Budget}
+
+
+def available() -> list[str]:
+    """The suites of this checkout."""
+    return sorted(path.parent.name for path in paths.suites().glob("*/suite.toml"))
+
+
+def load(name: str) -> Suite:
+    """The suite of this name, validated.
+
+    Raises:
+        UsageError: no such suite, or its suite.toml is wrong; the message names file and key.
+    """
+    path = paths.suites() / name / "suite.toml"
+    if not path.is_file():
+        raise UsageError(f"no suite '{name}'; {nearest(name, available())}")
+    try:
+        return _suite(name, tomllib.loads(path.read_text("utf-8")))
+    except (UsageError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def _suite(name: str, table: dict[str, Any]) -> Suite:
+    top = ("name", "version", "title", "question", "kind", "control", "metrics", "tracks", *SECTIONS)
+    _keys("the top level", table, top, required=[key for key in top if key not in SECTIONS])
+    if table["name"] != name:
+        raise UsageError(f"name = '{table['name']}' but the folder is '{name}'")
+    metrics = table["metrics"]
+    _keys("[metrics]", metrics, ("rank", "select", "tolerance", "columns"), required=("rank", "select", "tolerance", "columns"))
+    for role in ("rank", "select"):
+        _one_of(f"[metrics] {role}", metrics[role], tuple(metrics["columns"]))
+    sections = {
+        section: {entry: _build(f"[{section}.{entry}]", kind, given) for entry, given in table.get(section, {}).items()}
+        for section, kind in SECTIONS.items()
+    }
+    tracks = {key: _track(key, given, name, table["version"], sections) for key, given in table["tracks"].items()}
+    plain = {key: table[key] for key in ("name", "version", "title", "question", "kind", "control")}
+    return Suite(**plain, metrics=Metrics(**metrics), tracks=MappingProxyType(tracks))
+
+
+def _track(name: str, table: dict[str, Any], suite: str, version: int, sections: dict[str, dict[str, Any]]) -> Track:
+    where = f"[tracks.{name}]"
+    keys = ("summary", "seeds", "budget", "tasks")
+    _keys(where, table, keys, required=keys)
+    seen: set[str] = set()
+    blocks = []
+    for i, given in enumerate(table["tasks"]):
+        here = f"[[tracks.{name}.tasks]] number {i + 1}"
+        block = {"seeds": table["seeds"], "budget": table["budget"], **given}
+        tasks = tuple(_tasks(here, block, suite, version, sections))
+        for task in tasks:
+            if task.id in seen:
+                raise UsageError(f"{where}: task '{task.name}' stands twice")
+            seen.add(task.id)
+        blocks.append(Block(tasks, _seeds(here, block["seeds"]), _entry(here, "budget", block["budget"], sections)))
+    return Track(name, table["summary"], tuple(blocks))
+
+
+def _seeds(where: str, seeds: Any) -> tuple[int, ...]:
+    if not isinstance(seeds, list) or not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
+        raise UsageError(f"{where} seeds: a list of whole numbers >= 0, found {seeds}")
+    twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+    if twice:
+        raise UsageError(f"{where} seeds: {twice} stand twice; a seed counts once")
+    return tuple(seeds)
+
+
+def _tasks(where: str, block: dict[str, Any], suite: str, version: int, sections: dict[str, dict[str, Any]]) -> Iterable[Task]:
+    """The tasks of one block: every dataset with every corruption."""
+    keys = ("dataset", "corruption", "split", "model", "recipe", "seeds", "budget")
+    _keys(where, block, keys, required=keys)
+    for dataset, corruption in itertools.product(_list(block["dataset"]), _list(block["corruption"])):
+        parts = {key: _entry(where, key, block[key], sections) for key in ("split", "model", "recipe")}
+        parts["corruption"] = _entry(where, "corruption", corruption, sections)
+        yield Task(suite=suite, version=version, dataset=dataset, data=_pin(where, dataset), name=f"{dataset}/{corruption}", **parts)
+
+
+def _pin(where: str, dataset: str) -> str:
+    from lossboard.data import pins
+
+    if dataset not in pins():
+        raise UsageError(f"{where}: no dataset '{dataset}' in lossboard/data/pins.toml; {nearest(dataset, pins())}")
+    return pins()[dataset].digest
+
+
+def _entry(where: str, section: str, name: str, sections: dict[str, dict[str, Any]]) -> Any:
+    if name not in sections[section]:
+        raise UsageError(f"{where} {section} = '{name}': no [{section}.{name}]; {nearest(name, sections[section])}")
+    return sections[section][name]
+
+
+def _build(where: str, kind: type, given: dict[str, Any]) -> Any:
+    fields = dataclasses.fields(kind)
+    required = [f.name for f in fields if f.default is dataclasses.MISSING]
+    _keys(where, given, [f.name for f in fields], required)
+    try:
+        return kind(**given)
+    except (UsageError, TypeError) as error:
+        raise UsageError(f"{where}: {error}") from error
+
+
+def _keys(where: str, given: Mapping[str, Any], known: Sequence[str], required: Sequence[str]) -> None:
+    for key in given:
+        if key not in known:
+            raise UsageError(f"{where}: unknown key '{key}'; {nearest(key, known)}")
+    missing = [key for key in required if key not in given]
+    if missing:
+        raise UsageError(f"{where}: missing {', '.join(repr(key) for key in missing)}")
+
+
+def _one_of(where: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise UsageError(f"{where} = '{value}': {nearest(str(value), choices)}")
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """The end of an error message: the nearest choices, or all of them."""
+    choices = list(choices)
+    near = difflib.get_close_matches(word, choices, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(choices) or 'none'}"
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _pinned(part: Any) -> dict[str, Any]:
+    """The fields that differ from their defaults."""
+    values = {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
+    return {f.name: values[f.name] for f in dataclasses.fields(part) if values[f.name] != f.default}
+
+
+def digest(content: Any) -> str:
+    """12 hex digits of the SHA-256 of this content as canonical JSON."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def suite_path(name: str) -> Path:
+    return paths.suites() / name

@@ -1,0 +1,425 @@
+"""Records and their files: units that this machine wrote, batches that are published.
+
+Both are JSON lines: a header, then one row a cell. A *unit file* is written by a worker when its cells are done
+(fsync, then an atomic rename), so a killed run loses the units in flight and nothing else. A *batch* is an immutable
+published file of one method's records from one run, named by the hash of its bytes. Files are untrusted: read with
+limits, checked key by key, never unpickled or evaluated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import tempfile
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lossboard.errors import CheckFailed, LossboardError
+
+SCHEMA = 1
+MEASURED = ("ok", "diverged")  # a result; the other statuses are shown and tried again
+STATUSES = (*MEASURED, "error", "oom", "timeout")
+LARGEST_FILE_BYTES = 64 * 2**20
+LONGEST_TEXT = 2000
+
+Key = tuple[str, str, int, int]  # method, task id, seed, trial
+
+
+class BadFile(CheckFailed):
+    """A record file is not what its format, or its name, says."""
+
+
+class StoreError(LossboardError):
+    """Records could not be written; what was written before is safe."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the rows of one method in one file share."""
+
+    suite: str
+    module: str  # the method's module, whose source decides whether the rows are current
+    source: str
+    commit: str | None
+    dirty: bool
+    env: Mapping[str, str]
+    data: Mapping[str, str]  # dataset -> digest of its content pins
+    started: str  # UTC
+    file: str = ""  # the file's name without suffix
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What one cell gave: metrics or a failure, with the hyperparameters used."""
+
+    method: str
+    task: str  # the task's name; ``id`` decides
+    id: str
+    seed: int
+    trial: int
+    params: Mapping[str, float]
+    status: str
+    metrics: Mapping[str, float]
+    seconds: float = 0.0  # processor time
+    bits: str = ""  # first 12 hex of the SHA-256 of the trained parameters: equal bits, equal run
+    error: str = ""
+    header: Header | None = None
+
+    @property
+    def key(self) -> Key:
+        return (self.method, self.id, self.seed, self.trial)
+
+    def row(self) -> dict[str, Any]:
+        """The published form: fixed key order, 6 significant digits, non-finite values as strings."""
+        row = {"task": self.task, "id": self.id, "seed": self.seed, "trial": self.trial}
+        row |= {"params": {key: plain(self.params[key]) for key in sorted(self.params)}, "status": self.status}
+        row |= {key: plain(self.metrics[key]) for key in sorted(self.metrics)}
+        if self.bits:
+            row["bits"] = self.bits
+        if self.error:
+            row["error"] = self.error[:LONGEST_TEXT]
+        return row | {"seconds": plain(self.seconds)}
+
+
+_OWN_KEYS = ("method", "task", "id", "seed", "trial", "params", "status", "seconds", "bits", "error")
+
+
+def plain(value: float) -> float | str:
+    """A number as records show it: 6 significant digits; non-finite values as text."""
+    return float(f"{value:.6g}") if math.isfinite(value) else str(float(value))
+
+
+def _line(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, separators=(",", ":"), ensure_ascii=True) + "\n"
+
+
+# -- reading ---------------------------------------------------------------------------------------------------------
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON objects of a file, one a line, complete to the last newline."""
+    if path.stat().st_size > LARGEST_FILE_BYTES:
+        raise BadFile(f"{path}: larger than {LARGEST_FILE_BYTES >> 20} MiB")
+    text = path.read_bytes()
+    if not text.endswith(b"\n"):
+        raise BadFile(f"{path}: the last line is not complete (written in part)")
+    rows = []
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            row = json.loads(line, parse_constant=_no_constant)
+        except (ValueError, RecursionError) as error:
+            raise BadFile(f"{path}, line {number}: not JSON ({error})") from None
+        if type(row) is not dict:
+            raise BadFile(f"{path}, line {number}: not a JSON object")
+        rows.append(row)
+    return rows
+
+
+def _no_constant(text: str) -> float:
+    raise ValueError(f"{text} must be a string")
+
+
+def _record(row: dict[str, Any], method: str, header: Header) -> Record:
+    """A validated row.
+
+    Raises:
+        ValueError: a key is missing, unknown or of the wrong type; the message names it.
+    """
+    try:
+        status = row["status"]
+        record = Record(
+            method=method,
+            task=row["task"],
+            id=row["id"],
+            seed=row["seed"],
+            trial=row["trial"],
+            params=row["params"],
+            status=status,
+            metrics={key: _number(value) for key, value in row.items() if key not in _OWN_KEYS},
+            seconds=_number(row["seconds"]),
+            bits=row.get("bits", ""),
+            error=row.get("error", ""),
+            header=header,
+        )
+    except KeyError as error:
+        raise ValueError(f"no key {error}") from None
+    if status not in STATUSES:
+        raise ValueError(f"status {status!r}; there are: {', '.join(STATUSES)}")
+    for key in ("task", "id", "bits", "error"):
+        if type(getattr(record, key)) is not str or len(getattr(record, key)) > LONGEST_TEXT:
+            raise ValueError(f"'{key}' must be a text of at most {LONGEST_TEXT} characters")
+    for key in ("seed", "trial"):
+        if type(getattr(record, key)) is not int or getattr(record, key) < 0:
+            raise ValueError(f"'{key}' must be a whole number >= 0")
+    if type(record.params) is not dict or not all(type(v) in (int, float) for v in record.params.values()):
+        raise ValueError("'params' must map names to numbers")
+    return record
+
+
+_NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+
+
+def _number(value: Any) -> float:
+    if type(value) in (int, float):
+        return float(value)
+    if type(value) is str and value in _NON_FINITE:
+        return _NON_FINITE[value]
+    raise ValueError(f"{value!r} is not a number")
+
+
+def _header(content: dict[str, Any], file: str, method: Mapping[str, Any]) -> Header:
+    if content.get("schema") != SCHEMA:
+        raise ValueError(f"schema {content.get('schema')!r}; this version reads {SCHEMA}")
+    header = Header(
+        suite=content["suite"],
+        module=method["module"],
+        source=method["source"],
+        commit=content["commit"],
+        dirty=content["dirty"],
+        env=content["env"],
+        data=content["data"],
+        started=content["started"],
+        file=file,
+    )
+    texts = [header.suite, header.module, header.source, header.started, *header.env.values(), *header.data.values()]
+    if not all(type(text) is str and len(text) <= LONGEST_TEXT for text in texts) or type(header.dirty) is not bool:
+        raise ValueError("a header field has the wrong type")
+    if header.commit is not None and not re.fullmatch(r"[0-9a-f]{40}", str(header.commit)):
+        raise ValueError("'commit' must be 40 hex digits or null")
+    if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", header.module):
+        raise ValueError("'module' must be a dotted module name")
+    return header
+
+
+# -- units: what this machine measured -------------------------------------------------------------------------------
+
+
+def unit_path(folder: Path, suite: str, keys: Iterable[tuple[Key, str]]) -> Path:
+    """The file of a unit: named by its cells and their methods' sources."""
+    text = json.dumps([suite, sorted((*key, source) for key, source in keys)])
+    return folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.jsonl"
+
+
+def write_unit(path: Path, header: Mapping[str, Any], methods: Mapping[str, Mapping[str, str]], records: Sequence[Record]) -> None:
+    """Write a unit whole or not at all: ``header`` is the provenance, ``methods`` maps id -> module and source.
+
+    Raises:
+        StoreError: the disk is full or the folder cannot be written.
+    """
+    top = {"schema": SCHEMA, "rows": len(records), **header, "methods": methods}
+    write_atomically(path, _line(top) + "".join(_line({"method": r.method, **r.row()}) for r in records))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file through a temporary one beside it; after a crash there is the old file or the new one."""
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary and os.path.exists(temporary):
+            os.unlink(temporary)
+        raise StoreError(f"cannot write {path}: {error.strerror}. What was written before is safe; make room and run again") from error
+
+
+def read_units(folder: Path) -> tuple[list[Record], list[str]]:
+    """Every record of every unit file, and a message for each file that is damaged (its cells are missing again)."""
+    records: list[Record] = []
+    problems: list[str] = []
+    for path in sorted(folder.glob("*.jsonl")):
+        try:
+            records += _unit(path)
+        except FileNotFoundError:  # another run replaced it
+            continue
+        except (BadFile, ValueError, KeyError, TypeError, AttributeError) as error:
+            problems.append(f"{error}" if isinstance(error, BadFile) else f"{path}: {error}")
+    return records, problems
+
+
+def _unit(path: Path) -> list[Record]:
+    top, *rows = _lines(path) or [{}]
+    if top.get("rows") != len(rows):
+        raise BadFile(f"{path}: {len(rows)} rows of {top.get('rows')} (written in part)")
+    headers = {id: _header(top, path.stem, method) for id, method in top["methods"].items()}
+    return [_record(row, row["method"], headers[row["method"]]) for row in rows]
+
+
+def set_aside(folder: Path, keys: set[Key]) -> int:
+    """Take the records of these cells out of the unit files (they go on in ``set-aside/``); how many there were."""
+    taken = 0
+    for path in sorted(folder.glob("*.jsonl")):
+        lines = path.read_text("utf-8").splitlines(keepends=True)
+        keep, out = [], []
+        for line in lines[1:]:
+            row = json.loads(line)
+            (out if (row["method"], row["id"], row["seed"], row["trial"]) in keys else keep).append(line)
+        if out:
+            taken += len(out)
+            write_atomically(folder / "set-aside" / path.name, lines[0] + "".join(out))
+            if keep:
+                top = json.loads(lines[0]) | {"rows": len(keep)}
+                write_atomically(path, _line(top) + "".join(keep))
+            else:
+                path.unlink()
+    return taken
+
+
+# -- batches: what is published --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One published file."""
+
+    path: Path
+    suite: str
+    method: str
+    control: str | None
+    header: Header
+    records: tuple[Record, ...]
+
+
+def batch_path(results: Path, suite: str, method: str, text: str) -> Path:
+    return results / suite / method / f"{hashlib.sha256(text.encode()).hexdigest()[:12]}.jsonl"
+
+
+def seal(results: Path, method: str, records: Sequence[Record], control: str | None) -> Path:
+    """Publish one method's records of one run as a batch, and return its path. Sealing twice gives the same file."""
+    assert records and records[0].header
+    header = records[0].header
+    top = {
+        "schema": SCHEMA,
+        "suite": header.suite,
+        "method": method,
+        "module": header.module,
+        "source": header.source,
+        "run": conditions(header),
+        "control": control,
+        "commit": header.commit,
+        "dirty": header.dirty,
+        "env": dict(header.env),
+        "data": dict(header.data),
+        "started": header.started,
+    }
+    rows = sorted(records, key=lambda r: (r.task, r.id, r.trial, r.seed))
+    text = _line(top) + "".join(_line(r.row()) for r in rows)
+    path = batch_path(results, header.suite, method, text)
+    if not path.exists():
+        write_atomically(path, text)
+    return path
+
+
+def read_batch(path: Path) -> Batch:
+    """A published batch, checked: format, name against content, folder against header.
+
+    Raises:
+        BadFile: what is wrong, where, and what to do.
+    """
+    content = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    if content != path.stem:
+        raise BadFile(f"{path}: the content hashes to {content}; a batch is never edited. Restore it, or seal a new one")
+    top, *rows = _lines(path)
+    try:
+        method = top["method"]
+        header = _header(top, path.stem, top)
+        records = tuple(_record(row, method, header) for row in rows)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadFile(f"{path}: {error}") from error
+    if (header.suite, method) != (path.parent.parent.name, path.parent.name):
+        raise BadFile(f"{path}: the header says {header.suite}/{method}; move it back to that folder")
+    twice = len(records) - len({record.key for record in records})
+    if twice:
+        raise BadFile(f"{path}: {twice} cells stand twice")
+    return Batch(path, header.suite, method, top.get("control"), header, records)
+
+
+def read_results(results: Path, suite: str) -> tuple[list[Record], list[str]]:
+    """Every published record of a suite that is not retracted, and a message for each bad file."""
+    gone = retracted(results)
+    records: list[Record] = []
+    problems: list[str] = []
+    for path in sorted((results / suite).glob("*/*.jsonl")):
+        if path.stem not in gone:
+            try:
+                records += read_batch(path).records
+            except BadFile as error:
+                problems.append(str(error))
+    return records, problems
+
+
+def retracted(results: Path) -> dict[str, str]:
+    """Retracted batch -> reason, from ``results/retracted/<batch>.toml``."""
+    found = {}
+    for path in sorted((results / "retracted").glob("*.toml")):
+        table = tomllib.loads(path.read_text("utf-8"))
+        if set(table) != {"reason"} or not isinstance(table["reason"], str):
+            raise BadFile(f"{path}: one key, reason = \"…\"")
+        found[path.stem] = table["reason"]
+    return found
+
+
+# -- precedence ------------------------------------------------------------------------------------------------------
+
+
+def resolve(records: Iterable[Record], current: Mapping[str, str | None]) -> dict[Key, Record]:
+    """One record a cell: current source first, then a result before a failure, a clean tree, the earliest, the name.
+
+    ``current`` maps each module to the hash of its source now.
+    """
+    best: dict[Key, Record] = {}
+    for record in records:
+        known = best.get(record.key)
+        if known is None or _order(record, current) < _order(known, current):
+            best[record.key] = record
+    return best
+
+
+def _order(record: Record, current: Mapping[str, str | None]) -> tuple[Any, ...]:
+    header = record.header
+    assert header
+    stale = current.get(header.module) != header.source
+    return (stale, record.status not in MEASURED, header.dirty, header.started, header.file)
+
+
+def disagreements(records: Iterable[Record], metric: str, tolerance: float) -> Iterator[tuple[Key, float, float]]:
+    """Cells measured more than once whose results differ by more than the tolerance: key, lowest, highest."""
+    seen: dict[Key, tuple[float, float]] = {}
+    for record in records:
+        if record.status == "ok" and metric in record.metrics:
+            value = record.metrics[metric]
+            low, high = seen.get(record.key, (value, value))
+            seen[record.key] = (min(low, value), max(high, value))
+    return ((key, low, high) for key, (low, high) in seen.items() if high - low > tolerance)
+
+
+def by_run(records: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:
+    """Local records by (method, conditions): what can share one batch. The earliest start is the batch's."""
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        assert record.header
+        groups.setdefault((record.method, f"{record.header.source} {conditions(record.header)}"), []).append(record)
+    shared = {}
+    for key, group in groups.items():
+        headers = [r.header for r in group if r.header]
+        data = {name: value for h in headers for name, value in h.data.items()}
+        first = replace(min(headers, key=lambda h: h.started), data=dict(sorted(data.items())))
+        shared[key] = [replace(record, header=first) for record in group]
+    return shared
+
+
+def conditions(header: Header) -> str:
+    """12 hex digits over code and environment: records of one run share them, whatever the method."""
+    text = json.dumps([header.suite, header.commit, header.dirty, dict(header.env)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

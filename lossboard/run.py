@@ -1,0 +1,299 @@
+"""Cells -> units -> records: plan what this machine has not done with this code, run it, plan again until it is done.
+
+Kills, two runs at once, lost workers and resuming are one mechanism: a worker writes each finished unit to its own
+file under a lock, and a run plans anew from the files. A unit whose worker died is tried again alone, three times in
+all, so that it cannot take others down with it; a unit that raises is halved until the guilty cell is alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import itertools
+import os
+import time
+import traceback
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from lossboard import paths, records
+from lossboard.environment import Provenance
+from lossboard.errors import LossboardError
+from lossboard.pools import Pool, WorkerDied
+from lossboard.protocol import Cell, Suite, Unit
+from lossboard.records import MEASURED, Key, Record
+from lossboard.sources import source
+from reference.methods import Method, MethodError, catalogue
+
+ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a suite's ``run`` may use besides its unit."""
+
+    methods: Mapping[str, Method]
+    data: Callable[[str], Any]  # dataset name -> Dataset, verified
+
+
+# -- suites and methods by discovery -----------------------------------------------------------------------------------
+
+
+@functools.cache
+def suite_module(name: str) -> ModuleType:
+    """The code beside a suite's pins: ``group(cells)`` and ``run(unit, context)``."""
+    paths.importable()
+    return importlib.import_module(f"suites.{name}")
+
+
+def suite_methods(suite: Suite) -> Mapping[str, Method]:
+    """What the suite compares: the catalogue of its kind, or its own ``methods`` where the module has them."""
+    own = getattr(suite_module(suite.name), "methods", None)
+    return own if own is not None else catalogue(suite.kind)
+
+
+# -- planning ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where the cells of a run stand."""
+
+    done: dict[Key, Record]
+    stale: list[Cell]  # measured with another source, or other hyperparameters
+    failed: list[Cell]  # error, out of memory, timeout: tried again
+    missing: list[Cell]
+
+    @property
+    def todo(self) -> list[Cell]:
+        return [*self.missing, *self.stale, *self.failed]
+
+
+def plan(cells: Sequence[Cell], methods: Mapping[str, Method], known: Iterable[Record]) -> Plan:
+    """Compare what is asked with what is known."""
+    current = {method.module: source(method.module) for method in methods.values()}
+    best = records.resolve(known, current)
+    result = Plan({}, [], [], [])
+    rounded: dict[int, dict[str, Any]] = {}  # trials share one params object
+    for cell in cells:
+        record = best.get(cell.key)
+        if record is None:
+            result.missing.append(cell)
+            continue
+        params = rounded.get(id(cell.params))
+        if params is None:
+            params = rounded[id(cell.params)] = {key: records.plain(value) for key, value in cell.params.items()}
+        module = methods[cell.method].module
+        if record.header is None or record.header.source != current[module] or record.params != params:
+            result.stale.append(cell)
+        elif record.status in MEASURED:
+            result.done[cell.key] = record
+        else:
+            result.failed.append(cell)
+    return result
+
+
+def estimate_s(cells: Sequence[Cell], known: Iterable[Record]) -> float | None:
+    """Processor seconds for these cells, from past records of the same method and task, else of the task; or None."""
+    exact: dict[Any, list[float]] = defaultdict(list)
+    for record in known:
+        if record.status in MEASURED:
+            exact[record.method, record.id].append(record.seconds)
+            exact[record.id].append(record.seconds)
+    mean = {key: sum(values) / len(values) for key, values in exact.items()}
+    if not any(cell.task.id in mean for cell in cells):
+        return None
+    fallback = sum(mean.values()) / len(mean)
+    return sum(mean.get((c.method, c.task.id), mean.get(c.task.id, fallback)) for c in cells)
+
+
+# -- running -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Job:
+    """A unit on its way to a worker."""
+
+    suite: str
+    unit: Unit
+    path: Path
+    provenance: Provenance
+    planned: float  # a file written since then is another run's
+    error: str = ""  # not empty: write this failure for every cell instead of measuring
+
+
+@dataclass
+class Summary:
+    """What a run did."""
+
+    cells: int = 0
+    seconds: float = 0.0
+    statuses: Counter[str] = field(default_factory=Counter)
+    errors: dict[str, str] = field(default_factory=dict)  # method -> its first error
+
+
+def execute(
+    suite: Suite,
+    cells: Sequence[Cell],
+    *,
+    methods: Mapping[str, Method],
+    provenance: Provenance,
+    pool: Pool,
+    jobs: int,
+    report: Callable[[float, list[Record]], None] = lambda cost, done: None,
+) -> Summary:
+    """Measure every cell that this machine has no current record of.
+
+    ``report`` is called with the cost and the records of each unit as it finishes.
+
+    Raises:
+        LossboardError: data cannot be loaded, records cannot be written, or workers die before they begin.
+    """
+    folder = paths.units(suite.name)
+    tried: set[Key] = set()
+    deaths: Counter[Path] = Counter()
+    summary = Summary()
+    start = time.perf_counter()
+    barren = 0
+    while True:
+        todo = plan(cells, methods, records.read_units(folder)[0]).todo
+        units = _jobs(suite, [cell for cell in todo if cell.key not in tried], methods, provenance, folder)
+        if not units:
+            break
+        begun = time.time()
+        alone = [job for job in units if deaths[job.path]]
+        batch, size = (alone[:1], 1) if alone else (units, jobs)
+        if alone and deaths[alone[0].path] >= ATTEMPTS:
+            batch = [replace(alone[0], error=f"the worker process died {ATTEMPTS} times (out of memory?)")]
+        progressed = False
+        try:
+            for job_cost, done in pool(perform, batch, size):
+                if done is None:  # another run is at this unit
+                    time.sleep(0.05)
+                    continue
+                progressed = True
+                tried |= {record.key for record in done}
+                summary.cells += len(done)
+                summary.statuses.update(record.status for record in done)
+                for record in done:
+                    if record.error:
+                        summary.errors.setdefault(record.method, record.error)
+                report(job_cost, done)
+        except WorkerDied as death:
+            suspects = [job.path for job in batch if _left_locked(job.path, begun)]
+            deaths.update(suspects)
+            barren = 0 if progressed or suspects else barren + 1
+            if barren >= ATTEMPTS:
+                raise LossboardError(f"worker processes die before they begin: {death}") from death
+        if not progressed:
+            time.sleep(0.2)
+    summary.seconds = time.perf_counter() - start
+    return summary
+
+
+def _jobs(
+    suite: Suite, cells: Sequence[Cell], methods: Mapping[str, Method], provenance: Provenance, folder: Path
+) -> list[Job]:
+    """The units of these cells, largest first."""
+    found, planned = [], time.time()
+    for unit in suite_module(suite.name).group(cells):
+        keys = [(cell.key, source(methods[cell.method].module) or "") for cell in unit.cells]
+        found.append(Job(suite.name, unit, records.unit_path(folder, suite.name, keys), provenance, planned))
+    return sorted(found, key=lambda job: -job.unit.cost)
+
+
+def _lock(path: Path) -> Path:
+    return path.parent / "locks" / f"{path.stem}.lock"
+
+
+def _left_locked(path: Path, since: float) -> bool:
+    """Whether a worker of this run took the unit and did not end in order."""
+    try:
+        return _lock(path).stat().st_mtime >= since - 1 and not path.exists()
+    except FileNotFoundError:
+        return False
+
+
+def perform(job: Job) -> tuple[float, list[Record] | None]:
+    """In a worker: measure one unit and write its file. None when another run holds it or has written it."""
+    lock = _lock(job.path)
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock, blocking=False):
+            written = job.path.exists() and job.path.stat().st_mtime >= job.planned
+            done = None if written else _perform(job)
+            lock.unlink(missing_ok=True)
+            return job.unit.cost, done
+    except Timeout:
+        return job.unit.cost, None
+    except OSError as error:
+        raise records.StoreError(f"cannot lock {lock}: {error.strerror}. Make room and run again") from error
+
+
+def _perform(job: Job) -> list[Record]:
+    lock = _lock(job.path)
+    lock.write_text(str(os.getpid()))  # its time says that a worker began
+    from lossboard.data import load, pins
+
+    context = Context(suite_methods(_suite(job.suite)), load)
+    done = _failures(job.unit, "error", job.error) if job.error else list(_measure(job, context))
+    methods = {key: context.methods[key] for key in sorted({cell.method for cell in job.unit.cells})}
+    names = {key: {"module": method.module, "source": source(method.module) or ""} for key, method in methods.items()}
+    data = {cell.task.dataset: pins()[cell.task.dataset].digest for cell in job.unit.cells}
+    header = {"suite": job.suite, **job.provenance.header(), "data": data}
+    records.write_unit(job.path, header, names, done)
+    return done
+
+
+@functools.cache
+def _suite(name: str) -> Suite:
+    from lossboard.protocol import load
+
+    return load(name)
+
+
+def _measure(job: Job, context: Context) -> Iterator[Record]:
+    """The unit's records; a unit that raises is halved until the guilty cell is alone."""
+    cells = job.unit.cells
+    try:
+        found = {record.key: record for record in suite_module(job.suite).run(job.unit, context)}
+        absent = [cell for cell in cells if cell.key not in found]
+        yield from found.values()
+        yield from _failures(Unit(tuple(absent), 0), "error", "the suite gave no record for this cell")
+    except LossboardError:  # data or disk: no cell is guilty
+        raise
+    except Exception as error:
+        if len(cells) == 1 or isinstance(error, MethodError):
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{Path(last.filename).name}:{last.lineno}"
+            yield from _failures(job.unit, _status(error), f"{type(error).__name__}: {error} ({where})")
+        else:
+            half = len(cells) // 2
+            for part in (cells[:half], cells[half:]):
+                yield from _measure(replace(job, unit=Unit(part, 0)), context)
+
+
+def _status(error: BaseException) -> str:
+    names = {kind.__name__ for kind in type(error).__mro__}
+    memory = names & {"MemoryError", "OutOfMemoryError"} or "can't allocate memory" in str(error)
+    return "oom" if memory else "error"
+
+
+def _failures(unit: Unit, status: str, message: str) -> list[Record]:
+    return [
+        Record(c.method, c.task.name, c.task.id, c.seed, c.trial, dict(c.params), status, {}, error=message)
+        for c in unit.cells
+    ]
+
+
+def chunks(cells: Sequence[Cell], size: int) -> Iterator[tuple[Cell, ...]]:
+    """Consecutive cells in groups of at most ``size``, as even as can be."""
+    count = -(-len(cells) // size)
+    edges = [round(i * len(cells) / count) for i in range(count + 1)]
+    return (tuple(cells[a:b]) for a, b in itertools.pairwise(edges))

@@ -1,0 +1,146 @@
+"""What the terminal shows: progress with time left, boards, plans. Formatting lives here, at the edge."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from lossboard.board import Board, Row, Score
+from lossboard.records import Record
+
+console = Console()
+errors = Console(stderr=True)
+
+Report = Callable[[float, list[Record]], None]
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as people say them; '?' if not known.
+
+    >>> duration(75), duration(4), duration(None)
+    ('1 min 15 s', '4 s', '?')
+    """
+    if seconds is None or not math.isfinite(seconds):
+        return "?"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+    return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
+
+
+class _TimeLeft(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{duration(task.time_remaining)} left" if task.completed else "", style="cyan")
+
+
+@contextmanager
+def progress(title: str, cells: int, cost: float) -> Iterator[Report]:
+    """A bar on a terminal, a line every ten seconds elsewhere; yields what to call as units finish."""
+    if not console.is_terminal:
+        yield _lines(title, cells, cost)
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[done]:,}/{task.fields[cells]:,} cells"),
+        TimeElapsedColumn(),
+        _TimeLeft(),
+        TextColumn("{task.fields[last]}", style="dim"),
+    )
+    with Progress(*columns, console=console, speed_estimate_period=3600) as bar:
+        task = bar.add_task(title, total=cost, cells=cells, done=0, last="")
+        done = 0
+
+        def report(part: float, finished: list[Record]) -> None:
+            nonlocal done
+            done += len(finished)
+            last = f"{finished[-1].method} {finished[-1].task.split('/')[0]}" if finished else ""
+            bar.update(task, advance=part, done=done, last=last)
+
+        yield report
+
+
+def _lines(title: str, cells: int, cost: float) -> Report:
+    start = shown = time.monotonic()
+    spent, done = 0.0, 0
+
+    def report(part: float, finished: list[Record]) -> None:
+        nonlocal spent, done, shown
+        spent, done, now = spent + part, done + len(finished), time.monotonic()
+        if now - shown >= 10:
+            shown = now
+            print(f"{title}: {done:,}/{cells:,} cells, {duration((now - start) * (cost / spent - 1))} left", flush=True)
+
+    return report
+
+
+def board_table(board: Board, marks: dict[str, str] | None = None) -> Table:
+    """The board as a terminal table, in percent; a line between tie groups. ``marks`` annotates methods."""
+    title = f"{board.suite} · {board.track} · {board.kind}: {board.metric} (%), mean ± 95 % t interval, {len(board.seeds)} seeds"
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1), header_style="bold", collapse_padding=True)
+    table.add_column("rank", justify="right", no_wrap=True)
+    table.add_column("method", no_wrap=True)
+    table.add_column("mean", justify="right", no_wrap=True)
+    for name in board.tasks if len(board.tasks) <= 8 else ():
+        table.add_column(name.split("/", 1)[1] if _one_dataset(board) else name, justify="right", no_wrap=True)
+    table.add_column("", style="dim", no_wrap=True)
+    for i, row in enumerate(board.rows):
+        after = board.rows[i + 1] if i + 1 < len(board.rows) else None
+        note = " ".join(filter(None, (_note(row), (marks or {}).get(row.method, ""))))
+        scores = [percent(row.tasks.get(name)) for name in board.tasks] if len(board.tasks) <= 8 else []
+        mean = _plus_minus(row.score, row.half)
+        table.add_row(rank(row), row.method, mean, *scores, note, end_section=after is not None and after.group != row.group)
+    return table
+
+
+def _one_dataset(board: Board) -> bool:
+    return len({name.split("/", 1)[0] for name in board.tasks}) == 1
+
+
+def rank(row: Row) -> str:
+    """A rank interval: '1-4', '7', or '-' where a method is not ranked."""
+    if row.rank is None:
+        return "-"
+    low, high = row.rank
+    return f"{low}" if low == high else f"{low}-{high}"
+
+
+def percent(score: Score | None) -> str:
+    return "" if score is None else _plus_minus(score.mean, score.half)
+
+
+def _plus_minus(mean: float, half: float) -> str:
+    if not math.isfinite(mean):
+        return ""
+    return f"{100 * mean:.1f}±{100 * half:.1f}" if math.isfinite(half) else f"{100 * mean:.1f}"
+
+
+def _note(row: Row) -> str:
+    notes = []
+    if row.stale:
+        notes.append("stale")
+    if row.coverage < 1:
+        notes.append(f"{100 * row.coverage:.0f} % covered")
+    if row.failures:
+        notes.append(f"{row.failures} failed")
+    return ", ".join(notes)
+
+
+def warn(message: str) -> None:
+    errors.print(Text(f"warning: {message}", style="yellow"))
+
+
+def fail(message: str, code: int) -> None:
+    """Print an error and end the process with this code."""
+    errors.print(Text(f"error: {message}", style="red"))
+    sys.exit(code)

@@ -1,0 +1,70 @@
+"""The hash of a method's source: what makes a record current or stale. Reads files, imports no method (no torch)."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib.util
+from pathlib import Path
+
+HARNESS = "reference.methods"  # every method imports its decorators; they are not part of its mathematics
+
+
+@functools.cache
+def source(module: str) -> str | None:
+    """12 hex digits over the syntax trees of a module and the ``reference`` modules it imports; None if it is gone.
+
+    Docstrings, comments and layout do not count.
+    """
+    found: dict[str, str] = {}
+    try:
+        _collect(module, found)
+    except ModuleNotFoundError:
+        return None
+    text = "\n".join(f"{name}\n{found[name]}" for name in sorted(found, key=lambda name: (name != module, name)))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _collect(module: str, found: dict[str, str]) -> None:
+    """Add a module's syntax tree, and those of the reference modules it imports, to ``found``."""
+    path = _file(module)
+    if path is None:
+        raise ModuleNotFoundError(module)
+    tree = ast.parse(path.read_text("utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    found[module] = _text(tree)
+    for name in sorted(_imports(tree)):
+        if name.startswith("reference.") and name != HARNESS and name not in found and _file(name):
+            _collect(name, found)
+
+
+def _text(node: object) -> str:
+    """A syntax tree as text, the same on every Python: ``ast.dump`` writes empty fields on some versions only."""
+    if isinstance(node, ast.AST):
+        fields = [(name, getattr(node, name)) for name in node._fields if getattr(node, name, None) not in (None, [])]
+        return f"{type(node).__name__}({','.join(f'{name}={_text(value)}' for name, value in fields)})"
+    if isinstance(node, list):
+        return f"[{','.join(map(_text, node))}]"
+    return repr(node)
+
+
+def _imports(tree: ast.AST) -> set[str]:
+    """Every dotted name that the tree imports: modules, and names that may be modules."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def _file(module: str) -> Path | None:
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):  # the parent is gone, or is a module without submodules
+        return None
+    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None

@@ -1,0 +1,85 @@
+"""Sessions: ``nox -l`` lists them. All share one environment, .nox/env, made once and remade when its inputs change."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent.resolve()
+ENV = ROOT / ".nox" / "env"
+PYTHON = ENV / "bin" / "python"
+nox.options.default_venv_backend = "none"
+nox.options.sessions = ["suite-noisy"]
+
+
+def environment(session: nox.Session) -> str:
+    """The shared environment's Python. Built under a lock, so two sessions at once make one; its stamp is written last."""
+    key = _key()
+    with _lock():
+        stamp = ENV / "stamp"
+        if not (stamp.is_file() and stamp.read_text() == key):
+            session.log("making the environment in .nox/env; this is done once and takes some minutes")
+            shutil.rmtree(ENV, ignore_errors=True)
+            subprocess.run([sys.executable, "-m", "venv", str(ENV)], check=True)
+            install = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+            result = subprocess.run([*install, "--constraint", "constraints.txt", "--editable", ".[dev]"], cwd=ROOT)
+            if result.returncode:
+                session.error("the environment could not be made; mend what pip says above and run the same line again")
+            stamp.write_text(key)
+    return str(PYTHON)
+
+
+def _key() -> str:
+    """What the environment depends on: requirements, interpreter and place."""
+    parts = [(ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt")]
+    parts += [sys.version.encode(), sys.base_prefix.encode(), str(ROOT).encode()]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+@contextlib.contextmanager
+def _lock() -> Iterator[None]:
+    (ROOT / ".nox").mkdir(exist_ok=True)
+    with open(ROOT / ".nox" / "lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # let go when the process ends, however it ends
+        yield
+
+
+@nox.session(name="suite-noisy")
+def suite_noisy(session: nox.Session) -> None:
+    """Run the noisy-label suite (track quick), rank the losses and build the page; options after --."""
+    session.run(environment(session), "-m", "lossboard", "run", "noisy", *session.posargs, external=True)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests; pytest options after --."""
+    session.run(environment(session), "-m", "pytest", *session.posargs, external=True)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and types."""
+    python = environment(session)
+    session.run(python, "-m", "ruff", "check", external=True)
+    session.run(python, "-m", "ruff", "format", "--check", external=True)
+    session.run(python, "-m", "mypy", external=True)
+
+
+@nox.session
+def cli(session: nox.Session) -> None:
+    """Reach the command line: nox -s cli -- plan noisy."""
+    session.run(environment(session), "-m", "lossboard", *session.posargs, external=True)
+
+
+@nox.session(name="bench-fleet")
+def bench_fleet(session: nox.Session) -> None:
+    """Compare the fleet with the plain loop on this machine."""
+    session.run(environment(session), "-m", "benchmarks.fleet", *session.posargs, external=True)

@@ -1,0 +1,1 @@
+"""The small networks that suites train."""

@@ -1,0 +1,105 @@
+"""Noisy labels: train with corrupted labels, measure on clean ones."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+
+from typing import TYPE_CHECKING
+
+from lossboard.protocol import Cell, Split, Task, Unit
+from lossboard.records import Record
+from lossboard.run import Context, chunks
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lossboard.data import Dataset
+    from lossboard.problem import Problem
+
+FLEET = 70  # runs trained at once: more gain little and lose more when a run is killed
+
+
+def group(cells: Sequence[Cell]) -> Iterable[Unit]:
+    """One fleet for each method, dataset and network; convolutional networks train one at a time."""
+
+    def together(cell: Cell) -> tuple[str, ...]:
+        task = cell.task
+        return (cell.method, task.dataset, repr(task.split), repr(task.model), repr(task.recipe))
+
+    for _, found in groupby(sorted(cells, key=together), key=together):
+        runs = list(found)
+        task = runs[0].task
+        for part in chunks(runs, FLEET if task.model.kind == "mlp" else 1):
+            yield Unit(part, cost=float(len(part) * task.recipe.epochs))
+
+
+def run(unit: Unit, context: Context) -> Iterable[Record]:
+    """Train the unit's cells and yield a record each."""
+    from lossboard.fleet import fleet
+    from lossboard.problem import Run
+    from lossboard.train import train
+
+    task, method = unit.cells[0].task, context.methods[unit.cells[0].method]
+    runs = [Run(problem(c.task, c.seed, context.data), c.params, (c.task.dataset, c.seed)) for c in unit.cells]
+    features = runs[0].problem.features
+    if task.model.kind == "mlp":
+        width = task.model.width or min(features.shape[1], runs[0].problem.classes)
+        outcomes = fleet(method, runs, [width] * task.model.layers, task.recipe)
+    else:
+        from reference.models.cnn import CNN
+
+        network = functools.partial(CNN, features.shape[1], features.shape[2], runs[0].problem.classes)
+        outcomes = [train(method, one, network, task.recipe) for one in runs]
+    for cell, outcome in zip(unit.cells, outcomes, strict=True):
+        yield Record(
+            method=cell.method,
+            task=cell.task.name,
+            id=cell.task.id,
+            seed=cell.seed,
+            trial=cell.trial,
+            params=dict(cell.params),
+            status=outcome.status,
+            metrics=outcome.metrics(),
+            seconds=outcome.seconds,
+            bits=outcome.bits,
+        )
+
+
+@functools.lru_cache(maxsize=256)
+def problem(task: Task, seed: int, data: Callable[[str], Dataset]) -> Problem:
+    """The task's data for one seed: split, then labels corrupted in the training and validation rows alone."""
+    from lossboard.problem import Problem, divided, stream
+    from reference.noise import corrupt
+
+    features, labels, own, classes = _scaled(task.dataset, task.split, data)
+    train, val, test = divided(task.split, len(labels), own, stream(task.dataset, seed, "split"))
+    rows = _joined(train, val)
+    kind, rate = task.corruption.kind, task.corruption.rate
+    noisy = labels.clone()
+    noisy[rows] = corrupt(
+        kind,
+        labels[rows],
+        classes,
+        rate=rate,
+        dataset=task.dataset,
+        generator=stream(task.dataset, seed, "noise", kind, rate),
+        features=features[rows].flatten(1),
+    )
+    return Problem(features, noisy, train, val, test, classes)
+
+
+@functools.lru_cache(maxsize=4)
+def _scaled(dataset: str, split: Split, data: Callable[[str], Dataset]) -> tuple[Tensor, Tensor, int, int]:
+    from lossboard.problem import scaled
+
+    found = data(dataset)
+    return (*scaled(found, split), found.classes)
+
+
+def _joined(train: Tensor, val: Tensor) -> Tensor:
+    """The rows whose labels are corrupted, in the order of the dataset: noise does not depend on who is held out."""
+    import torch
+
+    return torch.cat([train, val]).sort().values
