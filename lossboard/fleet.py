@@ -23,7 +23,7 @@ from torch import Tensor
 
 from lossboard.problem import Outcome, Problem, Run, fingerprint
 from lossboard.protocol import Recipe
-from lossboard.train import check_shape, one_thread
+from lossboard.train import batch_size, check_shape, one_thread
 from reference.methods import Method
 from reference.models.mlp import MLP
 
@@ -132,7 +132,7 @@ class _State:
         self.hyper = {key: torch.tensor([run.params[key] for run in runs], dtype=dtype) for key in method.defaults}
         self.labels = torch.stack([run.problem.labels for run in runs])
         self.rows = {name: torch.stack([getattr(run.problem, name) for run in runs]) for name in ("train", "val", "test")}
-        self.batch = min(recipe.batch, self.rows["train"].shape[1])
+        self.batch = batch_size(recipe, self.rows["train"].shape[1])
         self.order = [run.stream("batches") for run in runs]
         self.draws = [run.stream("draws") for run in runs]
         self.memory = self._memory(dtype)

@@ -35,7 +35,7 @@ def train(method: Method, run: Run, network: Callable[[torch.Generator], nn.Modu
     hyper = {key: torch.tensor(run.params[key], dtype=problem.features.dtype) for key in method.defaults}
     order, draws = run.stream("batches"), run.stream("draws")
     rows = len(problem.train)
-    batch = min(recipe.batch, rows)
+    batch = batch_size(recipe, rows)
     shape = (rows, problem.classes) if method.memory and method.memory.per_class else (rows,)
     memory = torch.full(shape, method.memory.initial, dtype=problem.features.dtype) if method.memory else None
     momentum = [torch.zeros_like(p) for p in model.parameters()]
@@ -70,6 +70,11 @@ def train(method: Method, run: Run, network: Callable[[torch.Generator], nn.Modu
     finite = all(bool(p.isfinite().all()) for p in parameters)
     seconds = time.process_time() - start
     return Outcome("ok" if finite else "diverged", tuple(val), tuple(test), fingerprint(parameters), seconds)
+
+
+def batch_size(recipe: Recipe, rows: int) -> int:
+    """The recipe's, or for few rows the largest multiple of 16 among them."""
+    return min(recipe.batch, rows // 16 * 16 or rows)
 
 
 def check_shape(method: Method, values: Tensor, batch: int) -> None:

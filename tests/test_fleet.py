@@ -1,0 +1,178 @@
+"""Fleets are held to the plain loop, and every run to itself: the same bits alone, in any slot, in any company."""
+
+from collections.abc import Mapping
+
+import pytest
+import torch
+from torch import Tensor
+
+from lossboard.fleet import Layout, fleet, forward
+from lossboard.problem import Problem, Run, stream
+from lossboard.protocol import Recipe
+from lossboard.train import train
+from reference.methods import Memory, Method, MethodError, catalogue
+from reference.models.mlp import MLP
+
+RECIPE = Recipe(epochs=3, batch=32, lr=0.1, weight_decay=1e-4)
+SHAPES = [(9, 7, 7), (10, 10, 11), (43, 7, 7), (180, 3, 10), (16, 16, 26), (64, 10, 10)]  # features, hidden, classes
+
+
+def problem(features: int, classes: int, seed: int, dtype: torch.dtype = torch.float32, train: int = 150) -> Problem:
+    """Blobs with a tenth of the labels redrawn; features shared by all seeds, as in a suite."""
+    draw = stream("blobs", features, classes)
+    labels = torch.randint(0, classes, (250,), generator=draw)
+    centres = torch.randn(classes, features, generator=draw)
+    x = (centres[labels] + 0.7 * torch.randn(250, features, generator=draw)).to(dtype)
+    own = stream("split", seed)
+    order = torch.randperm(250, generator=own)
+    noisy = torch.where(torch.rand(250, generator=own) < 0.1, torch.randint(0, classes, (250,), generator=own), labels)
+    return Problem(x, noisy, order[:train], order[train : train + 50], order[train + 50 :], classes)
+
+
+def runs_of(method: Method, features: int, classes: int, count: int) -> list[Run]:
+    """Runs that differ in data, weights, order, learning rate and hyperparameters."""
+    made = []
+    for i in range(count):
+        params = {key: space.at((i % 5 + 0.5) / 5) for key, space in method.search.items()}
+        made.append(Run(problem(features, classes, i), {"lr": 0.05 * (1 + i % 3), **method.defaults, **params}, ("test", i)))
+    return made
+
+
+@pytest.mark.parametrize(("features", "hidden", "classes"), SHAPES)
+@pytest.mark.parametrize("name", ["ce", "gce", "aldr", "tgce", "nce_rce"])
+def test_a_run_has_the_same_bits_alone_and_in_every_slot(name: str, features: int, hidden: int, classes: int) -> None:
+    method = catalogue("loss")[name]
+    runs = runs_of(method, features, classes, 35)
+    together = fleet(method, runs, [hidden, hidden], RECIPE)
+    backwards = fleet(method, runs[::-1][:17], [hidden, hidden], RECIPE)[::-1]
+    for slot, run in enumerate(runs):
+        (alone,) = fleet(method, [run], [hidden, hidden], RECIPE)
+        assert (alone.bits, alone.test, alone.val) == (together[slot].bits, together[slot].test, together[slot].val), slot
+        if slot >= 18:
+            assert backwards[slot - 18].bits == alone.bits, slot
+    assert len({outcome.bits for outcome in together}) == 35, "the runs do differ"
+
+
+@pytest.mark.parametrize("name", ["ce", "gce", "aldr", "tgce", "ldr", "nfl_mae", "cs"])
+def test_a_fleet_does_what_the_plain_loop_does(name: str) -> None:
+    method = catalogue("loss")[name]
+    runs = [
+        Run(problem(9, 7, i, torch.float64), {"lr": 0.05 * (1 + i), **method.defaults}, ("test", i)) for i in range(3)
+    ]
+
+    def network(generator: torch.Generator) -> MLP:
+        return MLP(9, [7, 7], 7, generator).double()
+
+    for one, run in zip(fleet(method, runs, [7, 7], RECIPE), runs, strict=True):
+        plain = train(method, run, network, RECIPE)
+        assert one.val == plain.val
+        assert one.test == plain.test
+
+
+def test_trained_parameters_equal_the_plain_loop_to_rounding() -> None:
+    """The forward pass of stacked networks against the module, in float64."""
+    models = [MLP(9, [7, 7], 7, stream("weights", i)).double() for i in range(4)]
+    layout = Layout.of(9, [7, 7], 7)
+    flat = torch.zeros(4, layout.size, dtype=torch.float64)
+    layout.load(flat, models)
+    x = torch.randn(4, 5, 9, dtype=torch.float64, generator=stream("x"))
+    stacked = forward(layout.views(flat), x.transpose(1, 2)).transpose(1, 2)
+    for r, model in enumerate(models):
+        torch.testing.assert_close(stacked[r], model(x[r]), rtol=1e-13, atol=1e-14)
+        for mine, theirs in zip(layout.parameters(flat, r), model.parameters(), strict=True):
+            assert torch.equal(mine, theirs)
+
+
+def test_padding_stays_zero() -> None:
+    method = catalogue("loss")["ce"]
+    from lossboard.fleet import _State
+
+    state = _State(method, runs_of(method, 9, 7, 3), [7, 7], RECIPE)
+    state.epoch(0)
+    layout = state.layout
+    inside = torch.zeros_like(state.flat, dtype=torch.bool)
+    for i, view in enumerate(layout.views(inside)):
+        out, features = layout.widths[i // 2 + 1], layout.widths[i // 2]
+        if i % 2:
+            view[:, :out] = True
+        else:
+            view[:, :out, :features] = True
+    assert state.flat[inside].ne(0).float().mean() > 0.9
+    assert state.flat[~inside].eq(0).all()
+
+
+def a_method(function, **declared) -> Method:  # noqa: ANN001, ANN003
+    plain = {"id": "mine", "kind": "loss", "module": "tests", "defaults": {}, "search": {}}
+    return Method(function=function, **(plain | declared))
+
+
+def test_draws_come_from_each_runs_own_stream() -> None:
+    def noisy_ce(logits: Tensor, target: Tensor, *, draws: Tensor) -> Tensor:
+        return draws[:, 0] * torch.logsumexp(logits, -1) - draws[:, 1] * logits.gather(-1, target[:, None])[:, 0]
+
+    method = a_method(noisy_ce, supplied=("draws",), draws=2)
+    runs = runs_of(catalogue("loss")["ce"], 9, 7, 6)
+    together = fleet(method, runs, [7], RECIPE)
+    assert [fleet(method, [run], [7], RECIPE)[0].bits for run in runs] == [outcome.bits for outcome in together]
+    plain = train(method, runs[2], lambda generator: MLP(9, [7], 7, generator), RECIPE)
+    assert plain.test[-1] == pytest.approx(together[2].test[-1], abs=0.03)
+
+
+def test_memory_for_each_class_and_progress_reach_the_loss() -> None:
+    def averaging(logits: Tensor, target: Tensor, *, state: Tensor, progress: Tensor) -> tuple[Tensor, Tensor]:
+        new = 0.5 * state + 0.5 * torch.softmax(logits, -1).detach()
+        values = -torch.log_softmax(logits, -1).gather(-1, target[:, None])[:, 0]
+        return values + progress * (new * logits).sum(-1), new
+
+    method = a_method(averaging, supplied=("state", "progress"), memory=Memory(0.1, per_class=True))
+    runs = [Run(problem(9, 7, i, torch.float64), {"lr": 0.1}, ("test", i)) for i in range(3)]
+    for one, run in zip(fleet(method, runs, [7], RECIPE), runs, strict=True):
+        assert one.val == train(method, run, lambda generator: MLP(9, [7], 7, generator).double(), RECIPE).val
+
+
+def test_a_batchwise_loss_trains() -> None:
+    def squared_mean(logits: Tensor, target: Tensor) -> Tensor:
+        return torch.logsumexp(logits, -1).sub(logits.gather(-1, target[:, None])[:, 0]).mean() ** 2
+
+    runs = runs_of(catalogue("loss")["ce"], 9, 7, 4)
+    method = a_method(squared_mean, batchwise=True)
+    together = fleet(method, runs, [7], RECIPE)
+    assert fleet(method, runs[2:3], [7], RECIPE)[0].bits == together[2].bits
+    assert together[2].test[-1] > 0.5
+
+
+def test_a_wrong_shape_names_the_loss() -> None:
+    method = a_method(lambda logits, target: logits)
+    runs = runs_of(catalogue("loss")["ce"], 9, 7, 2)
+    with pytest.raises(MethodError, match=r"loss 'mine' returned shape \(32, 7\) for 32 samples, expected \(32,\)"):
+        fleet(method, runs, [7], RECIPE)
+    with pytest.raises(MethodError, match="returned shape"):
+        train(method, runs[0], lambda generator: MLP(9, [7], 7, generator), RECIPE)
+
+
+def test_one_diverged_run_leaves_the_others_alone() -> None:
+    def explode(logits: Tensor, target: Tensor, *, scale: Tensor | float = 1.0) -> Tensor:
+        return scale * (torch.logsumexp(logits, -1) - logits.gather(-1, target[:, None])[:, 0])
+
+    method = a_method(explode, defaults={"scale": 1.0})
+    runs = [Run(problem(9, 7, i), {"lr": 0.1, "scale": scale}, ("test", i)) for i, scale in enumerate((1.0, float("nan"), 1.0))]
+    first, broken, last = fleet(method, runs, [7], RECIPE)
+    assert broken.status == "diverged"
+    assert broken.metrics() == {}
+    assert (first.status, last.status) == ("ok", "ok")
+    assert fleet(method, runs[2:], [7], RECIPE)[0].bits == last.bits
+
+
+def test_fewer_rows_than_a_batch() -> None:
+    method = catalogue("loss")["ce"]
+    run = Run(problem(9, 7, 0, train=20), {"lr": 0.1}, ("test", 0))
+    (outcome,) = fleet(method, [run], [7], RECIPE)
+    assert outcome.status == "ok"
+    assert outcome.val == train(method, run, lambda generator: MLP(9, [7], 7, generator), RECIPE).val
+
+
+def test_metrics_of_an_outcome() -> None:
+    from lossboard.problem import Outcome
+
+    metrics: Mapping[str, float] = Outcome("ok", (0.5, 0.9, 0.9, 0.7), (0.1, 0.2, 0.8, 0.3), "", 0.0).metrics()
+    assert metrics == {"last": 0.3, "val": 0.7, "best_val": 0.2, "oracle": 0.8}

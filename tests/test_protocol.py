@@ -1,0 +1,155 @@
+"""suite.toml: what is validated, what changes a task id and what does not, how budgets draw trials."""
+
+from pathlib import Path
+
+import pytest
+import toy
+
+from lossboard import protocol
+from lossboard.errors import UsageError
+from lossboard.protocol import Budget, Recipe
+from reference.methods import Method, Range
+
+
+@pytest.fixture
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Load the toy suite with a part of its pins replaced."""
+    count = iter(range(100))
+
+    def loaded(old: str = "", new: str = "") -> protocol.Suite:
+        assert old in toy.PINS
+        root = toy.make(tmp_path / str(next(count)), toy.PINS.replace(old, new, 1) if old else toy.PINS)
+        monkeypatch.setenv("LOSSBOARD_ROOT", str(root))
+        return protocol.load("toy")
+
+    return loaded
+
+
+WRONG = [  # what to write, in place of what, and what the message must say
+    ("epochs = 1", "epoch = 1", r"\[recipe.none\]: unknown key 'epoch'; did you mean epochs\?"),
+    ("epochs = 1\n", "", r"\[recipe.none\]: missing 'epochs'"),
+    ("batch = 16", "batch = 20", "multiple of 16"),
+    ("seeds = [0, 1, 2, 3]", "seeds = [0, 1, 1]", r"seeds: \[1\] stand twice"),
+    ("seeds = [0, 1, 2, 3]", "seeds = [0.5]", "whole numbers"),
+    ("seeds = [0, 1, 2, 3]", "seeds = []", "whole numbers"),
+    ('corruption = ["clean", "dirty"]', 'corruption = ["clean", "clean"]', "task 'digits/clean' stands twice"),
+    ('corruption = ["clean", "dirty"]', 'corruption = "dirt"', r"no \[corruption.dirt\]; did you mean dirty\?"),
+    ('dataset = "digits"', 'dataset = "digit"', "did you mean digits"),
+    ('rank = "last"', 'rank = "lost"', "did you mean last"),
+    ('name = "toy"', 'name = "tony"', "the folder is 'toy'"),
+    ('title = "Toy"', 'titel = "Toy"', "unknown key 'titel'"),
+    ("rates = [0.2]", "rates = [0.2]\ntrials = 3", "not both"),
+    ("rates = [0.2]", "trials = 3", "0 < low < high"),
+    ('kind = "random"', 'kind = "randm"', "did you mean random"),
+    ("val = 0.2", "val = 0.9", "below 1"),
+    ("version = 1", "version = ", "suite.toml"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "message"), WRONG)
+def test_a_wrong_key_is_named(load, old: str, new: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        load(old, new)
+    assert "suite.toml" in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_an_unknown_suite_or_track_answers_with_the_nearest(load) -> None:
+    suite = load()
+    with pytest.raises(UsageError, match="did you mean toy"):
+        protocol.load("toys")
+    with pytest.raises(UsageError, match="did you mean quick"):
+        suite.track("quik")
+
+
+ANOTHER_TASK = """
+[[tracks.quick.tasks]]
+dataset = "digits"
+corruption = "third"
+split = "all"
+model = "none"
+recipe = "none"
+
+[corruption.third]
+kind = "third"
+
+"""
+HARMLESS = [
+    ("seeds = [0, 1, 2, 3]", "seeds = [0, 1, 2, 3, 4]"),
+    ("[corruption.clean]", ANOTHER_TASK + "[corruption.clean]"),
+    ('last = "score"', 'last = "score"\nextra = "another metric"'),
+    ('rank = "last"', 'rank = "val"'),
+    ("rates = [0.2]", "rates = [0.2, 0.3]"),
+    ('summary = "seconds"', 'summary = "other words"'),
+    ("lr = 0.1", "lr = 0.1\nmomentum = 0.9"),  # what the default says already
+]
+DECISIVE = [
+    ("version = 1", "version = 2"),
+    ("rate = 0.5", "rate = 0.25"),
+    ("val = 0.2", "val = 0.25"),
+    ("epochs = 1", "epochs = 2"),
+    ("lr = 0.1", "lr = 0.1\nmomentum = 0.8"),
+    ('kind = "none"', 'kind = "mlp"'),
+]
+
+
+def ids(suite: protocol.Suite) -> dict[str, str]:
+    return {task.name: task.id for task in suite.tasks.values()}
+
+
+@pytest.mark.parametrize(("old", "new"), HARMLESS)
+def test_what_decides_no_number_changes_no_id(load, old: str, new: str) -> None:
+    before = ids(load())
+    assert before.items() <= ids(load(old, new)).items()
+
+
+@pytest.mark.parametrize(("old", "new"), DECISIVE)
+def test_what_decides_a_number_changes_the_id(load, old: str, new: str) -> None:
+    before = ids(load())
+    assert before["digits/dirty"] != ids(load(old, new))["digits/dirty"]
+
+
+def test_the_task_ids_of_the_noisy_suite_are_what_records_were_made_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Published records name these ids: code that changes them orphans every record."""
+    monkeypatch.delenv("LOSSBOARD_ROOT", raising=False)
+    known = ids(protocol.load("noisy"))
+    assert {name: known[name] for name in PUBLISHED} == PUBLISHED
+
+
+PUBLISHED: dict[str, str] = {}
+
+
+def method(**search: Range) -> Method:
+    return Method("mine", "loss", lambda: None, "tests", defaults=dict.fromkeys(search, 0.5), search=search)
+
+
+def test_trial_zero_is_the_default_and_every_method_gets_as_many() -> None:
+    recipe = Recipe(epochs=1, batch=16, lr=0.1)
+    budget = Budget(trials=4, low=0.01, high=1.0)
+    plain, tunable = budget.of(method(), recipe), budget.of(method(q=Range(0.0, 1.0)), recipe)
+    assert len(plain) == len(tunable) == budget.size == 5
+    assert plain[0] == {"lr": 0.1}
+    assert tunable[0] == {"lr": 0.1, "q": 0.5}
+    assert [trial["lr"] for trial in plain] == [trial["lr"] for trial in tunable], "the same learning rates for all"
+    assert all(0.01 <= trial["lr"] <= 1 and 0 <= trial["q"] <= 1 for trial in tunable)
+    assert [trial["q"] for trial in tunable[1:]] == pytest.approx([1 / 3, 2 / 3, 1 / 9, 4 / 9], abs=1e-4), "Halton, base 3"
+    assert [trial["lr"] for trial in plain[1:]] == pytest.approx([0.1, 0.01**0.75, 0.01**0.25, 0.01**0.875], rel=1e-3)
+
+
+def test_a_grid_of_learning_rates() -> None:
+    trials = Budget(rates=(0.02, 0.5)).of(method(q=Range(0.0, 1.0)), Recipe(epochs=1, batch=16, lr=0.1))
+    assert trials == ({"lr": 0.1, "q": 0.5}, {"lr": 0.02, "q": 0.5}, {"lr": 0.5, "q": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("schedule", "factors"), [("constant", [1, 1, 1, 1]), ("step", [1, 1, 0.1, 0.01]), ("cosine", [1, 0.853553, 0.5, 0.146447])]
+)
+def test_schedules(schedule: str, factors: list[float]) -> None:
+    recipe = Recipe(epochs=4, batch=16, lr=0.1, schedule=schedule)
+    assert [recipe.factor(epoch) for epoch in range(4)] == pytest.approx(factors, abs=1e-6)
+
+
+def test_seeds_must_be_the_tracks(load) -> None:
+    suite = load()
+    with pytest.raises(UsageError, match="no seed 9"):
+        suite.cells(suite.track("quick"), {}, [9])
