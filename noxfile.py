@@ -21,7 +21,7 @@ nox.options.sessions = ["suite-noisy"]
 
 
 def environment(session: nox.Session) -> str:
-    """The shared environment's Python. Built under a lock, so two sessions at once make one; its stamp is written last."""
+    """The shared environment's Python. Built under a lock: two sessions at once make one. Its stamp comes last."""
     key = _key()
     with _lock():
         stamp = ENV / "stamp"

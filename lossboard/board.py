@@ -99,7 +99,9 @@ def _or_null(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def build(suite: Suite, track: Track, records: Iterable[Record], kind: str = "tuned", seeds: Sequence[int] | None = None) -> Board:
+def build(
+    suite: Suite, track: Track, records: Iterable[Record], kind: str = "tuned", seeds: Sequence[int] | None = None
+) -> Board:
     """The board of a track from these records (published, local, or both)."""
     wanted = {task.id for task in track.tasks}
     best = resolve([r for r in records if r.id in wanted], _Current())
@@ -134,7 +136,9 @@ def _row(suite: Suite, blocks: Sequence[Block], method: str, best: Mapping[Key, 
         trials = range(block.budget.size if kind == "tuned" else 1)
         for task in block.tasks:
             table = {
-                trial: [best[method, task.id, seed, trial] for seed in block.seeds if (method, task.id, seed, trial) in best]
+                trial: [
+                    best[method, task.id, seed, trial] for seed in block.seeds if (method, task.id, seed, trial) in best
+                ]
                 for trial in trials
             }
             cells = [record for group in table.values() for record in group]

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lossboard import paths, protocol, records, show
-from lossboard.errors import LossboardError, UsageError
+from lossboard.errors import CheckFailed, LossboardError, UsageError
 
 if TYPE_CHECKING:
+    from lossboard.data import Status
     from lossboard.records import Record
     from reference.methods import Method
 
@@ -47,13 +48,16 @@ def main() -> None:
         show.fail(str(error), 1)
     except LossboardError as error:
         show.fail(str(error), error.exit_code)
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise SystemExit(0) from None
     except Exception as error:
         if type(error).__module__.startswith(("click", "typer")) and hasattr(error, "format_message"):
             show.fail(error.format_message(), 2)
         raise
 
 
-# -- list ----------------------------------------------------------------------------------------------------------------
+# -- list ------------------------------------------------------------------------------------------
 
 
 @app.command("list")
@@ -70,7 +74,9 @@ def list_(
         return
     for row in rows:
         name, *rest = row.values()
-        show.console.print(f"[bold]{name}[/bold]  " + "  ".join(_short(value) for value in rest), highlight=False, soft_wrap=True)
+        show.console.print(
+            f"[bold]{name}[/bold]  " + "  ".join(_short(value) for value in rest), highlight=False, soft_wrap=True
+        )
 
 
 def _short(value: object) -> str:
@@ -103,7 +109,9 @@ def _losses() -> list[dict[str, object]]:
 
 def _suites() -> list[dict[str, object]]:
     loaded = [protocol.load(name) for name in protocol.available()]
-    return [{"id": s.name, "question": s.question, "tracks": {t.name: t.summary for t in s.tracks.values()}} for s in loaded]
+    return [
+        {"id": s.name, "question": s.question, "tracks": {t.name: t.summary for t in s.tracks.values()}} for s in loaded
+    ]
 
 
 def _tasks() -> list[dict[str, object]]:
@@ -125,7 +133,7 @@ def _datasets() -> list[dict[str, object]]:
     ]
 
 
-# -- plan, run, why ------------------------------------------------------------------------------------------------------
+# -- plan, run, why --------------------------------------------------------------------------------
 
 
 def _selection(suite: protocol.Suite, only: str | None) -> dict[str, Method]:
@@ -160,7 +168,9 @@ def _published(suite: str) -> list[Record]:
 
 
 @app.command()
-def plan(suite: SuiteName, track: TrackName = "quick", only: Only = None, seeds: Seeds = None, as_json: AsJson = False) -> None:
+def plan(
+    suite: SuiteName, track: TrackName = "quick", only: Only = None, seeds: Seeds = None, as_json: AsJson = False
+) -> None:
     """What a run would do: cells done, stale, failed and missing, and the time it may take."""
     from lossboard import run
 
@@ -179,7 +189,9 @@ def plan(suite: SuiteName, track: TrackName = "quick", only: Only = None, seeds:
     show.console.print(f"{suite} {track}: " + ", ".join(f"{count:,} {name}" for name, count in counts.items()))
     if result.todo:
         wall = None if seconds is None else seconds / jobs
-        show.console.print(f"about {show.duration(wall)} with {jobs} processes" if seconds else "no past records to tell the time from")
+        show.console.print(
+            f"about {show.duration(wall)} with {jobs} processes" if seconds else "no past records to tell the time from"
+        )
 
 
 def default_jobs() -> int:
@@ -194,8 +206,12 @@ def run(
     only: Only = None,
     seeds: Seeds = None,
     jobs: Annotated[int, typer.Option("--jobs", help="Worker processes; 0: one a core.")] = 0,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what is done (old records are set aside).")] = False,
-    fill: Annotated[bool, typer.Option("--fill", help="Leave out cells that have a published record (for maintainers).")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Measure again what is done (old records are set aside).")
+    ] = False,
+    fill: Annotated[
+        bool, typer.Option("--fill", help="Leave out cells that have a published record (for maintainers).")
+    ] = False,
     page: Annotated[bool, typer.Option(help="Build the page at the end.")] = True,
 ) -> None:
     """Measure every cell of a track that this machine has not measured with this code; end with the board."""
@@ -223,7 +239,9 @@ def run(
                 pinned, cells, methods=methods, provenance=provenance(), pool=loky, jobs=jobs, report=report
             )
         rate = done.cells / max(done.seconds, 1e-9)
-        show.console.print(f"{done.cells:,} cells in {show.duration(done.seconds)} with {jobs} processes ({rate:.1f} a second)")
+        show.console.print(
+            f"{done.cells:,} cells in {show.duration(done.seconds)} with {jobs} processes ({rate:.1f} a second)"
+        )
     else:
         show.console.print(f"all {len(cells):,} cells are done; --fresh measures them again")
     local = _local(suite)
@@ -237,7 +255,7 @@ def _announce_data(suite: protocol.Suite, todo: list[protocol.Cell]) -> None:
 
     for name in sorted({cell.task.dataset for cell in todo}):
         if name in pins():
-            show.console.print(f"data: {name} from {load(name).source}", highlight=False, soft_wrap=True)
+            show.console.print(f"data: {name}, {load(name).source}", highlight=False, soft_wrap=True)
 
 
 def _conclude(
@@ -298,7 +316,9 @@ def _sources(found: list[Record]) -> dict[str, str | None]:
 
 @app.command()
 def why(
-    cell: Annotated[str, typer.Argument(help="suite/method/dataset/corruption[/seed[/trial]], e.g. noisy/gce/digits/clean/0/0.")],
+    cell: Annotated[
+        str, typer.Argument(help="suite/method/dataset/corruption[/seed[/trial]], e.g. noisy/gce/digits/clean/0/0.")
+    ],
 ) -> None:
     """Where a cell stands: done, stale, failed, superseded or retracted, and by which record."""
     from lossboard import explain
@@ -307,7 +327,7 @@ def why(
         show.console.print(line, highlight=False, soft_wrap=True)
 
 
-# -- board, submit, publish ------------------------------------------------------------------------------------------------
+# -- board, submit, publish ------------------------------------------------------------------------
 
 
 @app.command()
@@ -315,7 +335,9 @@ def board(
     suite: SuiteName,
     track: TrackName = "quick",
     default: Annotated[bool, typer.Option("--default", help="Author's defaults instead of tuned.")] = False,
-    local: Annotated[bool, typer.Option("--local", help="This machine's records instead of the published ones.")] = False,
+    local: Annotated[
+        bool, typer.Option("--local", help="This machine's records instead of the published ones.")
+    ] = False,
     seeds: Seeds = None,
     as_json: AsJson = False,
 ) -> None:
@@ -357,20 +379,31 @@ def publish(
     show.console.print(f"site: {build(out or paths.site(), found)}", highlight=False, soft_wrap=True)
 
 
-# -- data ------------------------------------------------------------------------------------------------------------------
+# -- data ------------------------------------------------------------------------------------------
 
 
 @data_app.command("list")
 def data_list(as_json: AsJson = False) -> None:
     """Where each dataset stands on this machine."""
-    from lossboard.data import status
+    from lossboard.data import pins, status
 
-    rows = status()
+    rows = [status(name) for name in pins()]
     if as_json:
-        print(json.dumps([{"name": row.name, "state": row.state, "where": row.where} for row in rows]))
+        print(
+            json.dumps(
+                [{"name": row.name, "local": row.local is not None, "where": _place(row)} for row in rows], indent=1
+            )
+        )
         return
     for row in rows:
-        show.console.print(f"[bold]{row.name:16}[/bold] {row.state:10} {row.where}", highlight=False, soft_wrap=True)
+        here = "here  " if row.local else "absent"
+        show.console.print(f"[bold]{row.name:14}[/bold] {here}  {_place(row)}", highlight=False, soft_wrap=True)
+
+
+def _place(row: Status) -> str:
+    """Where a look-up would find it; where it is not here, what may fetch it."""
+    place = row.local or row.places[-1]
+    return place.where
 
 
 @data_app.command("fetch")
@@ -382,10 +415,18 @@ def data_fetch(name: Annotated[str, typer.Argument(help="The dataset.")]) -> Non
 
 
 @data_app.command("verify")
-def data_verify(names: Annotated[list[str] | None, typer.Argument(help="The datasets; all that are here if none.")] = None) -> None:
-    """Compare the content of datasets with their pins, byte by byte."""
-    from lossboard.data import status, verify
+def data_verify(
+    names: Annotated[list[str] | None, typer.Argument(help="The datasets; all that are here if none.")] = None,
+) -> None:
+    """Compare the content of every local copy with its pins, byte by byte."""
+    from lossboard.data import pins, status, verify
 
-    for name in names or [row.name for row in status() if row.state != "absent"]:
-        found = verify(name)
-        show.console.print(f"{name}: as pinned, {found.source}", highlight=False, soft_wrap=True)
+    found = [verify(name) for name in names or [name for name in pins() if status(name).local]]
+    for check, name in ((check, result.name) for result in found for check in result.checks):
+        verdict = "as pinned" if check.ok else check.problem
+        show.console.print(f"{name}/{check.split}: {verdict} ({check.where})", highlight=False, soft_wrap=True)
+    bad = [result.name for result in found if not result.ok]
+    if bad:
+        raise CheckFailed(
+            f"{', '.join(bad)}: not what is pinned; delete those copies and run: lossboard data fetch NAME"
+        )

@@ -8,10 +8,12 @@ import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from lossboard import paths
 
+WIDEST = {"avx512f": "AVX-512", "avx2": "AVX2"}
 PACKAGES = ("torch", "numpy", "scikit-learn")
 
 
@@ -49,7 +51,9 @@ def _git() -> tuple[str | None, bool]:
     """Commit, and whether anything but the published results differs from it; (None, True) without git."""
 
     def git(*args: str) -> str:
-        return subprocess.run(["git", *args], cwd=paths.root(), capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", *args], cwd=paths.root(), capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     try:
         return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--", ".", ":!results"))
@@ -58,12 +62,14 @@ def _git() -> tuple[str | None, bool]:
 
 
 def _cpu() -> str:
-    if sys.platform == "linux":
-        try:
-            with open("/proc/cpuinfo", encoding="utf-8") as lines:
-                for line in lines:
-                    if line.startswith("model name"):
-                        return line.split(":", 1)[1].strip()
-        except OSError:
-            pass
-    return platform.processor() or platform.machine()
+    """The processor's name and widest vector instructions, which decide the last bits of matrix products."""
+    if sys.platform != "linux":
+        return platform.processor() or platform.machine()
+    try:
+        text = Path("/proc/cpuinfo").read_text("utf-8", errors="replace")
+    except OSError:
+        return platform.machine()
+    found = dict(line.replace("\t", "").split(":", 1) for line in text.splitlines() if ":" in line)
+    flags = found.get("flags", "").split()
+    widest = next((name for flag, name in WIDEST.items() if flag in flags), "")
+    return " ".join(filter(None, (found.get("model name", platform.machine()).strip(), widest)))

@@ -26,10 +26,11 @@ def why(cell: str) -> Iterator[str]:
     name = "/".join(parts[2:4])
     tasks = [task for task in suite.tasks.values() if task.name == name]
     if not tasks:
-        raise UsageError(f"no task '{name}' in suite '{suite.name}'; {protocol.nearest(name, [t.name for t in suite.tasks.values()])}")
+        near = protocol.nearest(name, [task.name for task in suite.tasks.values()])
+        raise UsageError(f"no task '{name}' in suite '{suite.name}'; {near}")
     seed, trial = [*map(int, parts[4:]), None, None][:2]
     for task in tasks:
-        yield f"task {task.name} has id {task.id}: the hash of suite, version, data, corruption, split, model and recipe"
+        yield f"task {task.name}, id {task.id} (hash of suite, version, data, corruption, split, model, recipe)"
         known = _known(suite.name, parts[1], task.id)
         for key in sorted({record.key for record, _ in known}):
             if (seed is None or key[2] == seed) and (trial is None or key[3] == trial):
@@ -64,7 +65,8 @@ def _cell(known: list[tuple[Record, str]]) -> Iterator[str]:
         verdict = "stale, the method's source has changed" if is_stale(record) else _verdict(record)
         tree = "uncommitted changes" if header.dirty else "clean tree"
         commit = (header.commit or "no commit")[:12]
-        yield f"  {verdict} ({state}; {place}): {header.file}, {header.started}, {commit}, {tree}, params {dict(record.params)}"
+        origin = f"{header.file}, {header.started}, {commit}, {tree}"
+        yield f"  {verdict} ({state}; {place}): {origin}, params {dict(record.params)}"
 
 
 def _verdict(record: Record) -> str:

@@ -13,15 +13,15 @@ Activations are class-major, (R, units, N): reductions over a short class dimens
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from lossboard.problem import Outcome, Problem, Run, fingerprint
+from lossboard.problem import Outcome, Run, fingerprint
 from lossboard.protocol import Recipe
 from lossboard.train import batch_size, check_shape, one_thread
 from reference.methods import Method
@@ -45,7 +45,7 @@ class Layout:
         widths = (features, *hidden, classes)
         padded = (features, *(_up(width, ALIGN) for width in hidden), classes)
         offsets, size = [], 0
-        for a, b in zip(padded[:-1], padded[1:], strict=True):
+        for a, b in itertools.pairwise(padded):
             for length in (a * b, b):
                 offsets.append(size)
                 size += _up(length, ALIGN)
@@ -54,7 +54,7 @@ class Layout:
     def views(self, flat: Tensor) -> list[Tensor]:
         """Weights (R, out, in) and biases (R, out) of each layer, as views of the flat parameters (R, P)."""
         views = []
-        for i, (a, b) in enumerate(zip(self.padded[:-1], self.padded[1:], strict=True)):
+        for i, (a, b) in enumerate(itertools.pairwise(self.padded)):
             weight, bias = self.offsets[2 * i : 2 * i + 2]
             views.append(flat[:, weight : weight + a * b].view(-1, b, a))
             views.append(flat[:, bias : bias + b])
@@ -62,18 +62,15 @@ class Layout:
 
     def load(self, flat: Tensor, models: Sequence[MLP]) -> None:
         """Write the parameters of these models into the flat vectors; the rest stays zero."""
-        views = self.views(flat)
         for r, model in enumerate(models):
-            for i, layer in enumerate(model.layers):
-                out, features = layer.weight.shape
-                views[2 * i][r, :out, :features] = layer.weight.detach()
-                views[2 * i + 1][r, :out] = layer.bias.detach()
+            for view, parameter in zip(self.views(flat), model.parameters(), strict=True):
+                view[r][tuple(slice(size) for size in parameter.shape)] = parameter.detach()
 
     def parameters(self, flat: Tensor, r: int) -> list[Tensor]:
         """The parameters of run r without padding, in the order of the model's own."""
         views = self.views(flat)
         found = []
-        for i, (a, b) in enumerate(zip(self.widths[:-1], self.widths[1:], strict=True)):
+        for i, (a, b) in enumerate(itertools.pairwise(self.widths)):
             found += [views[2 * i][r, :b, :a], views[2 * i + 1][r, :b]]
         return found
 
@@ -107,7 +104,13 @@ def fleet(method: Method, runs: Sequence[Run], hidden: Sequence[int], recipe: Re
     finite = state.flat.isfinite().all(1).tolist()
     curves = zip(torch.stack(val, 1).tolist(), torch.stack(test, 1).tolist(), strict=True)
     return [
-        Outcome("ok" if finite[r] else "diverged", tuple(v), tuple(t), fingerprint(state.layout.parameters(state.flat, r)), each)
+        Outcome(
+            "ok" if finite[r] else "diverged",
+            tuple(v),
+            tuple(t),
+            fingerprint(state.layout.parameters(state.flat, r)),
+            each,
+        )
         for r, (v, t) in enumerate(curves)
     ]
 
@@ -131,7 +134,9 @@ class _State:
         self.lr = torch.tensor([[run.params["lr"]] for run in runs], dtype=dtype)
         self.hyper = {key: torch.tensor([run.params[key] for run in runs], dtype=dtype) for key in method.defaults}
         self.labels = torch.stack([run.problem.labels for run in runs])
-        self.rows = {name: torch.stack([getattr(run.problem, name) for run in runs]) for name in ("train", "val", "test")}
+        self.rows = {
+            name: torch.stack([getattr(run.problem, name) for run in runs]) for name in ("train", "val", "test")
+        }
         self.batch = batch_size(recipe, self.rows["train"].shape[1])
         self.order = [run.stream("batches") for run in runs]
         self.draws = [run.stream("draws") for run in runs]
@@ -210,4 +215,3 @@ class _State:
             own = logits.gather(1, wanted[:, None])
             right += ((logits >= own).sum(1, dtype=torch.int16) == 1).sum(1)  # argmax is nine times slower
         return right.double() / count
-

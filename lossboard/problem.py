@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,14 +61,14 @@ class Outcome:
     seconds: float  # processor time
 
     def metrics(self) -> dict[str, float]:
-        """``last`` and ``val`` after the last epoch; ``best_val`` where validation peaks; ``oracle``, the best of all."""
+        """``last`` and ``val``: after the last epoch; ``best_val``: where validation peaks; ``oracle``: the best."""
         if self.status != "ok":
             return {}
         best = max(range(len(self.val)), key=lambda epoch: self.val[epoch])
         return {"last": self.test[-1], "val": self.val[-1], "best_val": self.test[best], "oracle": max(self.test)}
 
 
-def fingerprint(parameters: list[Tensor]) -> str:
+def fingerprint(parameters: Iterable[Tensor]) -> str:
     """12 hex digits over the bytes of these parameters."""
     digest = hashlib.sha256()
     for parameter in parameters:

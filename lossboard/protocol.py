@@ -131,7 +131,10 @@ class Budget:
             return []
         from scipy.stats import qmc
 
-        space = {"lr": Range(self.low, self.high, log=True), **{key: method.search[key] for key in sorted(method.search)}}
+        space = {
+            "lr": Range(self.low, self.high, log=True),
+            **{key: method.search[key] for key in sorted(method.search)},
+        }
         points = qmc.Halton(d=len(space), scramble=False).random(self.trials + 1)[1:]  # the first is all zeros
         return [{key: box.at(u) for (key, box), u in zip(space.items(), row, strict=True)} for row in points]
 
@@ -283,7 +286,12 @@ def _suite(name: str, table: dict[str, Any]) -> Suite:
     if table["name"] != name:
         raise UsageError(f"name = '{table['name']}' but the folder is '{name}'")
     metrics = table["metrics"]
-    _keys("[metrics]", metrics, ("rank", "select", "tolerance", "columns"), required=("rank", "select", "tolerance", "columns"))
+    _keys(
+        "[metrics]",
+        metrics,
+        ("rank", "select", "tolerance", "columns"),
+        required=("rank", "select", "tolerance", "columns"),
+    )
     for role in ("rank", "select"):
         _one_of(f"[metrics] {role}", metrics[role], tuple(metrics["columns"]))
     sections = {
@@ -322,14 +330,23 @@ def _seeds(where: str, seeds: Any) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def _tasks(where: str, block: dict[str, Any], suite: str, version: int, sections: dict[str, dict[str, Any]]) -> Iterable[Task]:
+def _tasks(
+    where: str, block: dict[str, Any], suite: str, version: int, sections: dict[str, dict[str, Any]]
+) -> Iterable[Task]:
     """The tasks of one block: every dataset with every corruption."""
     keys = ("dataset", "corruption", "split", "model", "recipe", "seeds", "budget")
     _keys(where, block, keys, required=keys)
     for dataset, corruption in itertools.product(_list(block["dataset"]), _list(block["corruption"])):
         parts = {key: _entry(where, key, block[key], sections) for key in ("split", "model", "recipe")}
         parts["corruption"] = _entry(where, "corruption", corruption, sections)
-        yield Task(suite=suite, version=version, dataset=dataset, data=_pin(where, dataset), name=f"{dataset}/{corruption}", **parts)
+        yield Task(
+            suite=suite,
+            version=version,
+            dataset=dataset,
+            data=_pin(where, dataset),
+            name=f"{dataset}/{corruption}",
+            **parts,
+        )
 
 
 def _pin(where: str, dataset: str) -> str:

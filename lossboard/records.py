@@ -99,7 +99,7 @@ def _line(content: Mapping[str, Any]) -> str:
     return json.dumps(content, separators=(",", ":"), ensure_ascii=True) + "\n"
 
 
-# -- reading ---------------------------------------------------------------------------------------------------------
+# -- reading ---------------------------------------------------------------------------------------
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
@@ -197,7 +197,7 @@ def _header(content: dict[str, Any], file: str, method: Mapping[str, Any]) -> He
     return header
 
 
-# -- units: what this machine measured -------------------------------------------------------------------------------
+# -- units: what this machine measured -------------------------------------------------------------
 
 
 def unit_path(folder: Path, suite: str, keys: Iterable[tuple[Key, str]]) -> Path:
@@ -206,7 +206,9 @@ def unit_path(folder: Path, suite: str, keys: Iterable[tuple[Key, str]]) -> Path
     return folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.jsonl"
 
 
-def write_unit(path: Path, header: Mapping[str, Any], methods: Mapping[str, Mapping[str, str]], records: Sequence[Record]) -> None:
+def write_unit(
+    path: Path, header: Mapping[str, Any], methods: Mapping[str, Mapping[str, str]], records: Sequence[Record]
+) -> None:
     """Write a unit whole or not at all: ``header`` is the provenance, ``methods`` maps id -> module and source.
 
     Raises:
@@ -231,7 +233,9 @@ def write_atomically(path: Path, text: str) -> None:
     except OSError as error:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
-        raise StoreError(f"cannot write {path}: {error.strerror}. What was written before is safe; make room and run again") from error
+        raise StoreError(
+            f"cannot write {path}: {error.strerror}. What was written before is safe; make room and run again"
+        ) from error
 
 
 def read_units(folder: Path) -> tuple[list[Record], list[str]]:
@@ -261,7 +265,8 @@ def set_aside(folder: Path, keys: set[Key]) -> int:
     taken = 0
     for path in sorted(folder.glob("*.jsonl")):
         lines = path.read_text("utf-8").splitlines(keepends=True)
-        keep, out = [], []
+        keep: list[str] = []
+        out: list[str] = []
         for line in lines[1:]:
             row = json.loads(line)
             (out if (row["method"], row["id"], row["seed"], row["trial"]) in keys else keep).append(line)
@@ -276,7 +281,7 @@ def set_aside(folder: Path, keys: set[Key]) -> int:
     return taken
 
 
-# -- batches: what is published --------------------------------------------------------------------------------------
+# -- batches: what is published --------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -297,8 +302,8 @@ def batch_path(results: Path, suite: str, method: str, text: str) -> Path:
 
 def seal(results: Path, method: str, records: Sequence[Record], control: str | None) -> Path:
     """Publish one method's records of one run as a batch, and return its path. Sealing twice gives the same file."""
-    assert records and records[0].header
     header = records[0].header
+    assert header
     top = {
         "schema": SCHEMA,
         "suite": header.suite,
@@ -329,7 +334,9 @@ def read_batch(path: Path) -> Batch:
     """
     content = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
     if content != path.stem:
-        raise BadFile(f"{path}: the content hashes to {content}; a batch is never edited. Restore it, or seal a new one")
+        raise BadFile(
+            f"{path}: the content hashes to {content}; a batch is never edited. Restore it, or seal a new one"
+        )
     top, *rows = _lines(path)
     try:
         method = top["method"]
@@ -365,12 +372,12 @@ def retracted(results: Path) -> dict[str, str]:
     for path in sorted((results / "retracted").glob("*.toml")):
         table = tomllib.loads(path.read_text("utf-8"))
         if set(table) != {"reason"} or not isinstance(table["reason"], str):
-            raise BadFile(f"{path}: one key, reason = \"…\"")
+            raise BadFile(f'{path}: one key, reason = "…"')
         found[path.stem] = table["reason"]
     return found
 
 
-# -- precedence ------------------------------------------------------------------------------------------------------
+# -- precedence ------------------------------------------------------------------------------------
 
 
 def resolve(records: Iterable[Record], current: Mapping[str, str | None]) -> dict[Key, Record]:

@@ -42,7 +42,7 @@ class Context:
     data: Callable[[str], Any]  # dataset name -> Dataset, verified
 
 
-# -- suites and methods by discovery -----------------------------------------------------------------------------------
+# -- suites and methods by discovery ---------------------------------------------------------------
 
 
 @functools.cache
@@ -58,7 +58,7 @@ def suite_methods(suite: Suite) -> Mapping[str, Method]:
     return own if own is not None else catalogue(suite.kind)
 
 
-# -- planning ----------------------------------------------------------------------------------------------------------
+# -- planning --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def estimate_s(cells: Sequence[Cell], known: Iterable[Record]) -> float | None:
     return sum(mean.get((c.method, c.task.id), mean.get(c.task.id, fallback)) for c in cells)
 
 
-# -- running -----------------------------------------------------------------------------------------------------------
+# -- running ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

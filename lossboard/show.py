@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -16,7 +17,7 @@ from rich.text import Text
 from lossboard.board import Board, Row, Score
 from lossboard.records import Record
 
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 160)
 errors = Console(stderr=True)
 
 Report = Callable[[float, list[Record]], None]
@@ -86,20 +87,36 @@ def _lines(title: str, cells: int, cost: float) -> Report:
 
 def board_table(board: Board, marks: dict[str, str] | None = None) -> Table:
     """The board as a terminal table, in percent; a line between tie groups. ``marks`` annotates methods."""
-    title = f"{board.suite} · {board.track} · {board.kind}: {board.metric} (%), mean ± 95 % t interval, {len(board.seeds)} seeds"
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 1), header_style="bold", collapse_padding=True)
+    what = f"{board.suite} · {board.track} · {board.kind}: {board.metric} (%)"
+    title = f"{what}, mean ± 95 % t interval, {len(board.seeds)} seeds"
+    table = Table(
+        title=title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        header_style="bold",
+    )
     table.add_column("rank", justify="right", no_wrap=True)
     table.add_column("method", no_wrap=True)
     table.add_column("mean", justify="right", no_wrap=True)
-    for name in board.tasks if len(board.tasks) <= 8 else ():
-        table.add_column(name.split("/", 1)[1] if _one_dataset(board) else name, justify="right", no_wrap=True)
-    table.add_column("", style="dim", no_wrap=True)
+    shown = board.tasks if len(board.tasks) <= 8 else ()
+    wide = console.width >= 30 + 11 * len(shown)
+    for name in shown:
+        short = name.split("/", 1)[1] if _one_dataset(board) else name
+        table.add_column(short.replace("-", "\n"), justify="right", no_wrap=True)
+    notes = [" ".join(filter(None, (_note(row), (marks or {}).get(row.method, "")))) for row in board.rows]
+    if any(notes):
+        table.add_column("", style="dim")
     for i, row in enumerate(board.rows):
         after = board.rows[i + 1] if i + 1 < len(board.rows) else None
-        note = " ".join(filter(None, (_note(row), (marks or {}).get(row.method, ""))))
-        scores = [percent(row.tasks.get(name)) for name in board.tasks] if len(board.tasks) <= 8 else []
-        mean = _plus_minus(row.score, row.half)
-        table.add_row(rank(row), row.method, mean, *scores, note, end_section=after is not None and after.group != row.group)
+        note = notes[i : i + 1] if any(notes) else []
+        scores = [percent(row.tasks.get(name), wide) for name in shown]
+        mean = plus_minus(row.score, row.half)
+        table.add_row(
+            rank(row), row.method, mean, *scores, *note, end_section=after is not None and after.group != row.group
+        )
     return table
 
 
@@ -115,11 +132,12 @@ def rank(row: Row) -> str:
     return f"{low}" if low == high else f"{low}-{high}"
 
 
-def percent(score: Score | None) -> str:
-    return "" if score is None else _plus_minus(score.mean, score.half)
+def percent(score: Score | None, interval: bool = True) -> str:
+    return "" if score is None else plus_minus(score.mean, score.half if interval else math.nan)
 
 
-def _plus_minus(mean: float, half: float) -> str:
+def plus_minus(mean: float, half: float) -> str:
+    """Mean and half-width in percent; without a half-width where there is none."""
     if not math.isfinite(mean):
         return ""
     return f"{100 * mean:.1f}±{100 * half:.1f}" if math.isfinite(half) else f"{100 * mean:.1f}"

@@ -74,7 +74,9 @@ def holm(p_values: Floats) -> Floats:
     return adjusted
 
 
-def significantly_better(scores: Mapping[str, Floats], weights: Mapping[str, float], level: float = 0.05) -> npt.NDArray[np.bool_]:
+def significantly_better(
+    scores: Mapping[str, Floats], weights: Mapping[str, float], level: float = 0.05
+) -> npt.NDArray[np.bool_]:
     """(methods, methods): whether row is better than column, over all pairs at this family-wise level."""
     p = paired_p_values(scores, weights)
     upper = np.triu_indices(len(p), 1)

@@ -14,16 +14,22 @@ from lossboard.sources import source
 from reference.methods import Method
 
 
-def submit(suite: Suite, track: Track, methods: Mapping[str, Method], local: Iterable[Record]) -> Iterator[tuple[Path, int]]:
+def submit(
+    suite: Suite, track: Track, methods: Mapping[str, Method], local: Iterable[Record]
+) -> Iterator[tuple[Path, int]]:
     """Seal what is not published yet; yields each batch's path and number of cells. The control comes first.
 
     Raises:
         CheckFailed: no git commit to name, or nothing to publish.
     """
     if provenance().commit is None:
-        raise CheckFailed("submit needs git: a batch names the commit it was measured at. Clone the repository and run there")
+        raise CheckFailed(
+            "submit needs git: a batch names the commit it was measured at. Clone the repository and run there"
+        )
     wanted = {task.id for task in track.tasks}
-    published = {(*r.key, records.conditions(r.header)) for r in records.read_results(paths.results(), suite.name)[0] if r.header}
+    published = {
+        (*r.key, records.conditions(r.header)) for r in records.read_results(paths.results(), suite.name)[0] if r.header
+    }
     sources = {method.module: source(method.module) for method in methods.values()}
     fresh = [
         r
@@ -35,7 +41,9 @@ def submit(suite: Suite, track: Track, methods: Mapping[str, Method], local: Ite
         and (*r.key, records.conditions(r.header)) not in published
     ]
     if not fresh:
-        raise CheckFailed(f"nothing to publish: no current local record of {suite.name} {track.name} that is not published already")
+        raise CheckFailed(
+            f"nothing to publish: no current local record of {suite.name} {track.name} that is not published already"
+        )
     if any(r.header.commit is None for r in fresh if r.header):
         raise CheckFailed("some records were measured without git (no commit): measure again with --fresh in a clone")
     yield from _seal(suite, fresh)

@@ -4,10 +4,9 @@ A method is one function in one file. Its hyperparameters are keyword-only with 
 declares the rest. The catalogue finds methods by importing every module of the kind's package and every entry point
 of the group ``lossboard.methods``, so a method may live in its author's own repository.
 
-    >>> @loss(search={"q": (0.05, 0.95)}, bounded=True)
-    ... def gce(logits, target, *, q: float = 0.7): ...
-    >>> dict(_registered["gce"].defaults)
-    {'q': 0.7}
+    >>> gce = catalogue("loss")["gce"]
+    >>> dict(gce.defaults), gce.bounded
+    ({'q': 0.7}, True)
 
 This module needs no torch; importing a method does.
 """
@@ -50,7 +49,7 @@ class Range:
 
     def __post_init__(self) -> None:
         if not self.low < self.high or (self.log and self.low <= 0):
-            raise MethodError(f"search range ({self.low}, {self.high}, log={self.log}): need low < high, and low > 0 for log")
+            raise MethodError(f"{self}: need low < high, and low > 0 for log")
 
     def at(self, u: float) -> float:
         """The value at quantile u in [0, 1], rounded to 4 significant digits so that it can be quoted."""
@@ -146,7 +145,8 @@ def loss(
             raise MethodError(f"{where}: an id is lower-case letters, digits and underscores")
         parameters = list(inspect.signature(function).parameters.values())
         if [p.name for p in parameters[:2]] != ["logits", "target"]:
-            raise MethodError(f"{where}: the first two parameters are 'logits, target', found {[p.name for p in parameters[:2]]}")
+            found = [p.name for p in parameters[:2]]
+            raise MethodError(f"{where}: the first two parameters are 'logits, target', found {found}")
         defaults: dict[str, float] = {}
         supplied = []
         for p in parameters[2:]:
@@ -156,6 +156,8 @@ def loss(
                 supplied.append(p.name)
             elif p.default is p.empty:
                 raise MethodError(f"{where}: hyperparameter '{p.name}' needs the author's default")
+            elif not isinstance(p.default, int | float):
+                raise MethodError(f"{where}: the default of '{p.name}' must be a number, found {p.default!r}")
             else:
                 defaults[p.name] = float(p.default)
         ranges = {key: value if isinstance(value, Range) else Range(*value) for key, value in (search or {}).items()}
@@ -186,14 +188,14 @@ def loss(
     return register
 
 
-_registered: dict[str, Method] = {}
+_registered: dict[tuple[str, str], Method] = {}  # by kind and id
 
 
 def _add(method: Method) -> None:
-    known = _registered.get(method.id)
-    if known and known.module != method.module:
+    known = _registered.get((method.kind, method.id))
+    if known and (known.module, known.function.__qualname__) != (method.module, method.function.__qualname__):
         raise MethodError(f"two methods have the id '{method.id}': {known.module} and {method.module}; rename one")
-    _registered[method.id] = method
+    _registered[method.kind, method.id] = method
 
 
 @functools.cache
@@ -213,7 +215,7 @@ def catalogue(kind: str) -> Mapping[str, Method]:
             point.load()
         except Exception as error:
             raise MethodError(f"entry point '{point.name}' = '{point.value}' cannot be loaded: {error}") from error
-    return MappingProxyType({key: _registered[key] for key in sorted(_registered) if _registered[key].kind == kind})
+    return MappingProxyType({id: _registered[found, id] for found, id in sorted(_registered) if found == kind})
 
 
 def select(methods: Mapping[str, Method], ids: list[str] | None) -> dict[str, Method]:

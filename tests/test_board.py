@@ -140,7 +140,8 @@ def test_comparison_with_other_records_of_the_same_cells(suite: protocol.Suite) 
 def test_boards_and_records_need_no_torch() -> None:
     script = (
         "import sys; from lossboard import board, records, statistics, protocol, explain, submission, cli;"
-        "s = protocol.load('noisy'); board.build(s, s.track('quick'), records.read_results(cli.paths.results(), 'noisy')[0]);"
+        "s = protocol.load('noisy'); found, _ = records.read_results(cli.paths.results(), 'noisy');"
+        "board.build(s, s.track('quick'), found);"
         "assert 'torch' not in sys.modules, 'torch was imported'"
     )
     subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parents[1])
@@ -158,6 +159,8 @@ def test_the_command_board_imports_no_torch() -> None:
 
 def test_is_stale_follows_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
     now = sources.source("reference.losses.gce")
-    record = Record("gce", "t", "i", 0, 0, {}, "ok", {}, header=replace(HEADER, module="reference.losses.gce", source=now or ""))
+    record = Record(
+        "gce", "t", "i", 0, 0, {}, "ok", {}, header=replace(HEADER, module="reference.losses.gce", source=now or "")
+    )
     assert not board.is_stale(record)
     assert board.is_stale(replace(record, header=replace(record.header or HEADER, source="0" * 12)))

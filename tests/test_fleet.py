@@ -34,7 +34,9 @@ def runs_of(method: Method, features: int, classes: int, count: int) -> list[Run
     made = []
     for i in range(count):
         params = {key: space.at((i % 5 + 0.5) / 5) for key, space in method.search.items()}
-        made.append(Run(problem(features, classes, i), {"lr": 0.05 * (1 + i % 3), **method.defaults, **params}, ("test", i)))
+        made.append(
+            Run(problem(features, classes, i), {"lr": 0.05 * (1 + i % 3), **method.defaults, **params}, ("test", i))
+        )
     return made
 
 
@@ -47,7 +49,9 @@ def test_a_run_has_the_same_bits_alone_and_in_every_slot(name: str, features: in
     backwards = fleet(method, runs[::-1][:17], [hidden, hidden], RECIPE)[::-1]
     for slot, run in enumerate(runs):
         (alone,) = fleet(method, [run], [hidden, hidden], RECIPE)
-        assert (alone.bits, alone.test, alone.val) == (together[slot].bits, together[slot].test, together[slot].val), slot
+        assert (alone.bits, alone.test, alone.val) == (together[slot].bits, together[slot].test, together[slot].val), (
+            slot
+        )
         if slot >= 18:
             assert backwards[slot - 18].bits == alone.bits, slot
     assert len({outcome.bits for outcome in together}) == 35, "the runs do differ"
@@ -101,7 +105,7 @@ def test_padding_stays_zero() -> None:
     assert state.flat[~inside].eq(0).all()
 
 
-def a_method(function, **declared) -> Method:  # noqa: ANN001, ANN003
+def a_method(function, **declared) -> Method:
     plain = {"id": "mine", "kind": "loss", "module": "tests", "defaults": {}, "search": {}}
     return Method(function=function, **(plain | declared))
 
@@ -155,7 +159,10 @@ def test_one_diverged_run_leaves_the_others_alone() -> None:
         return scale * (torch.logsumexp(logits, -1) - logits.gather(-1, target[:, None])[:, 0])
 
     method = a_method(explode, defaults={"scale": 1.0})
-    runs = [Run(problem(9, 7, i), {"lr": 0.1, "scale": scale}, ("test", i)) for i, scale in enumerate((1.0, float("nan"), 1.0))]
+    runs = [
+        Run(problem(9, 7, i), {"lr": 0.1, "scale": scale}, ("test", i))
+        for i, scale in enumerate((1.0, float("nan"), 1.0))
+    ]
     first, broken, last = fleet(method, runs, [7], RECIPE)
     assert broken.status == "diverged"
     assert broken.metrics() == {}

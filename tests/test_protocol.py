@@ -132,7 +132,9 @@ def test_trial_zero_is_the_default_and_every_method_gets_as_many() -> None:
     assert tunable[0] == {"lr": 0.1, "q": 0.5}
     assert [trial["lr"] for trial in plain] == [trial["lr"] for trial in tunable], "the same learning rates for all"
     assert all(0.01 <= trial["lr"] <= 1 and 0 <= trial["q"] <= 1 for trial in tunable)
-    assert [trial["q"] for trial in tunable[1:]] == pytest.approx([1 / 3, 2 / 3, 1 / 9, 4 / 9], abs=1e-4), "Halton, base 3"
+    assert [trial["q"] for trial in tunable[1:]] == pytest.approx([1 / 3, 2 / 3, 1 / 9, 4 / 9], abs=1e-4), (
+        "Halton, base 3"
+    )
     assert [trial["lr"] for trial in plain[1:]] == pytest.approx([0.1, 0.01**0.75, 0.01**0.25, 0.01**0.875], rel=1e-3)
 
 
@@ -142,7 +144,8 @@ def test_a_grid_of_learning_rates() -> None:
 
 
 @pytest.mark.parametrize(
-    ("schedule", "factors"), [("constant", [1, 1, 1, 1]), ("step", [1, 1, 0.1, 0.01]), ("cosine", [1, 0.853553, 0.5, 0.146447])]
+    ("schedule", "factors"),
+    [("constant", [1, 1, 1, 1]), ("step", [1, 1, 0.1, 0.01]), ("cosine", [1, 0.853553, 0.5, 0.146447])],
 )
 def test_schedules(schedule: str, factors: list[float]) -> None:
     recipe = Recipe(epochs=4, batch=16, lr=0.1, schedule=schedule)

@@ -44,7 +44,20 @@ def test_the_published_form_is_canonical(tmp_path: Path) -> None:
     head, *rows = path.read_text().splitlines()
     assert path.parent == tmp_path / "noisy" / "gce"
     assert list(json.loads(head)) == [
-        *("schema", "suite", "method", "module", "source", "run", "control", "commit", "dirty", "env", "data", "started")
+        *(
+            "schema",
+            "suite",
+            "method",
+            "module",
+            "source",
+            "run",
+            "control",
+            "commit",
+            "dirty",
+            "env",
+            "data",
+            "started",
+        )
     ]
     assert [json.loads(row)["seed"] for row in rows] == [0, 1], "sorted"
     assert '"last":"nan"' in rows[0], "non-finite values are text"
@@ -184,6 +197,6 @@ def test_units_round_trip_and_set_aside_keeps_what_it_takes(tmp_path: Path) -> N
     assert [r.row() for r in found] == [r.row() for r in rows]
     assert records.set_aside(tmp_path, {rows[1].key}) == 1
     assert [r.seed for r in records.read_units(tmp_path)[0]] == [0, 2]
-    assert "\"seed\":1" in (tmp_path / "set-aside" / path.name).read_text()
+    assert '"seed":1' in (tmp_path / "set-aside" / path.name).read_text()
     assert records.set_aside(tmp_path, {rows[0].key, rows[2].key}) == 2
     assert not path.exists()

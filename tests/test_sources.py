@@ -32,7 +32,12 @@ def digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [("A citation", "Another"), ("What it does", "Words"), ("    return", "    # why\n\n    return"), ("q * pick", "(q) * pick")],
+    [
+        ("A citation", "Another"),
+        ("What it does", "Words"),
+        ("    return", "    # why\n\n    return"),
+        ("q * pick", "(q) * pick"),
+    ],
 )
 def test_words_and_layout_leave_it(digest, old: str, new: str) -> None:
     assert digest(LOSS) == digest(LOSS.replace(old, new))
@@ -58,7 +63,9 @@ def test_what_it_imports_from_the_reference_counts_and_the_decorators_do_not(tmp
 
     def now() -> str:
         paths = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])])
-        run = subprocess.run([sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": paths}, capture_output=True, cwd=tmp_path)
+        run = subprocess.run(
+            [sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": paths}, capture_output=True, cwd=tmp_path
+        )
         return run.stdout.decode() or run.stderr.decode()
 
     first = now()

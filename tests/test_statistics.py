@@ -75,7 +75,9 @@ def test_intervals_cover_the_truth() -> None:
         covered += abs(mean - truth[0]) <= half
         better = statistics.significantly_better({"d": scores}, {"d": 1.0})
         intervals = statistics.rank_intervals(better)
-        ranks_covered += all(low <= a and b <= high for (low, high), a, b in zip(intervals, lowest, highest, strict=True))
+        ranks_covered += all(
+            low <= a and b <= high for (low, high), a, b in zip(intervals, lowest, highest, strict=True)
+        )
     assert 0.93 <= covered / trials <= 0.97
     assert ranks_covered / trials >= 0.95
     assert np.mean([high - low for low, high in intervals]) < 5, "and they do tell methods apart"

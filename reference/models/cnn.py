@@ -17,9 +17,11 @@ class CNN(nn.Module):
         self.second = nn.Conv2d(width, 2 * width, 5, padding=2)
         self.hidden = nn.Linear(2 * width * (side // 4) ** 2, 128)
         self.head = nn.Linear(128, classes)
-        for layer in (self.first, self.second, self.hidden, self.head):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
-            nn.init.zeros_(layer.bias)
+        for parameter in self.parameters():
+            if parameter.ndim == 1:
+                nn.init.zeros_(parameter)
+            else:
+                nn.init.kaiming_normal_(parameter, nonlinearity="relu", generator=generator)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.max_pool2d(F.relu(self.first(x)), 2)

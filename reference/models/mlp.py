@@ -1,5 +1,6 @@
 """A multilayer perceptron with tanh units, as in tabular experiments on noisy labels (Zhu et al., ICML 2023)."""
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -15,10 +16,11 @@ class MLP(nn.Module):
     def __init__(self, features: int, hidden: Sequence[int], classes: int, generator: torch.Generator) -> None:
         super().__init__()
         widths = [features, *hidden, classes]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
-        for layer in self.layers:
+        layers = [nn.Linear(a, b) for a, b in itertools.pairwise(widths)]
+        for layer in layers:
             nn.init.xavier_normal_(layer.weight, generator=generator)
             nn.init.zeros_(layer.bias)
+        self.layers = nn.ModuleList(layers)
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers[:-1]:

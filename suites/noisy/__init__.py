@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
-
 from typing import TYPE_CHECKING
 
 from lossboard.protocol import Cell, Split, Task, Unit

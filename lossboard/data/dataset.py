@@ -1,0 +1,30 @@
+"""What a loaded dataset is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Kind = Literal["tabular", "image"]
+
+
+# eq=False: comparing two arrays has no single truth value, so datasets are compared and hashed by identity.
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Verified arrays, split by split.
+
+    `features[split]`: float32 (N, d) for tabular data, uint8 (N, H, W, C) for images; `labels[split]`: int64 (N,) in
+    0..classes-1. All arrays are read-only, because every caller in the process gets the same ones: copy, then change.
+    `source` says where the bytes came from this time.
+    """
+
+    name: str
+    features: dict[str, np.ndarray]
+    labels: dict[str, np.ndarray]
+    classes: int
+    class_names: tuple[str, ...]
+    kind: Kind
+    source: str

@@ -1,0 +1,55 @@
+"""The first step: a folder of Parquet files, `$LOSSBOARD_DATA/<name>/<split>.parquet`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lossboard.data import content, parquet
+from lossboard.data.errors import DataError, NotThere
+from lossboard.data.pins import Pin
+
+if TYPE_CHECKING:
+    import numpy as np
+
+VARIABLE = "LOSSBOARD_DATA"
+
+
+def find(pin: Pin) -> dict[str, Path]:
+    """The file of each split.
+
+    Raises NotThere without variable or files, and DataError for half a dataset, which is a copy gone wrong.
+    """
+    root = os.environ.get(VARIABLE)
+    if not root:
+        raise NotThere((VARIABLE, "is not set"))
+    folder = Path(root).expanduser().absolute()
+    if not os.path.isdir(folder):
+        raise NotThere((VARIABLE, f"{folder} is not a folder"))
+    paths = {split: folder / pin.name / f"{split}.parquet" for split in pin.splits}
+    missing = [path for path in paths.values() if not os.path.isfile(path)]
+    if len(missing) == len(paths):
+        raise NotThere((VARIABLE, f"{folder / pin.name} has no {' or '.join(path.name for path in missing)}"))
+    if missing:
+        there = ", ".join(path.name for path in paths.values() if path not in missing)
+        raise DataError(
+            f"{pin.name}: {VARIABLE} holds half of it: {missing[0]} is missing beside {there}.\n"
+            f"  Complete {missing[0].parent}, or delete it and run: lossboard data fetch {pin.name}"
+        )
+    return paths
+
+
+def read(pin: Pin, split: str, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Features and labels of one split, verified; raises DataError naming the file."""
+    features, labels = parquet.read(path, pin.kind)
+    mend = f"Delete this file and copy it again, or unset {VARIABLE} and run: lossboard data fetch {pin.name}"
+    content.check(pin, split, features, labels, str(path), mend)
+    return features, labels
+
+
+def stamps(paths: Mapping[str, Path]) -> dict[str, list[int]]:
+    """Size and time of change (ns) of each file: what tells whether a file is still the one that was verified."""
+    stats = {str(path): path.stat() for path in paths.values()}
+    return {path: [stat.st_size, stat.st_mtime_ns] for path, stat in stats.items()}

@@ -1,0 +1,120 @@
+"""The file formats that addresses serve: IDX (MNIST's own) and text tables. Each parser raises ValueError."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lossboard.data.pins import Pin, Rows
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """One parsed file: an IDX array in `values`, or a text table's features, its labels and (if it has them) splits."""
+
+    values: np.ndarray
+    labels: np.ndarray | None = None
+    splits: np.ndarray | None = None
+
+
+def parse(pin: Pin, data: bytes) -> Table:
+    """One file of a dataset in the format of its pin."""
+    return table(data, pin.rows) if pin.rows else Table(idx(data))
+
+
+def assemble(pin: Pin, parsed: Mapping[str, Table]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Features and labels of each split out of the parsed files; the content hash judges the result."""
+    import numpy as np
+
+    if not pin.rows:
+        return {split: _images(parsed, split) for split in pin.splits}
+    if "all" not in parsed:
+        return {split: _pair(parsed[split], slice(None)) for split in pin.splits}
+    whole = parsed["all"]
+    if whole.splits is not None:
+        return {split: _pair(whole, whole.splits == number) for number, split in enumerate(pin.splits)}
+    ends = np.cumsum(list(pin.splits.values()))
+    ends[-1] = max(ends[-1], len(whole.values))  # rows too many must reach the check, not be cut away
+    return {
+        split: _pair(whole, slice(start, end)) for split, start, end in zip(pin.splits, [0, *ends], ends, strict=False)
+    }
+
+
+def _images(parsed: Mapping[str, Table], split: str) -> tuple[np.ndarray, np.ndarray]:
+    import numpy as np
+
+    pixels = parsed[f"{split}_images"].values
+    return pixels[..., None] if pixels.ndim == 3 else pixels, parsed[f"{split}_labels"].values.astype(np.int64)
+
+
+def _pair(whole: Table, chosen: slice | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    assert whole.labels is not None
+    return whole.values[chosen], whole.labels[chosen]
+
+
+def idx(data: bytes) -> np.ndarray:
+    """A uint8 array of any shape: two zero bytes, type 8, number of axes, big-endian sizes, then the values."""
+    import numpy as np
+
+    if len(data) < 4 or data[:3] != b"\0\0\x08":
+        raise ValueError(f"not an IDX file of bytes: it starts with {data[:4].hex() or 'nothing'}")
+    axes = data[3]
+    start = 4 + 4 * axes
+    if len(data) < start:
+        raise ValueError("the IDX header is cut short")
+    shape = struct.unpack(f">{axes}I", data[4:start])
+    if len(data) - start != math.prod(shape):
+        raise ValueError(
+            f"the IDX header promises {math.prod(shape)} values {shape}, the file holds {len(data) - start}"
+        )
+    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+
+
+def table(data: bytes, layout: Rows) -> Table:
+    """Features float32 (N, d), labels int64 (N,) and split numbers (N,) of a text table.
+
+    Columns are parted by commas or white space; empty lines do not count, and a first line that is no row is a header.
+    """
+    import numpy as np
+
+    codes = {_code(code): label for label, code in enumerate(layout.codes)}
+    lines = [line.replace(",", " ").split() for line in data.decode("ascii").splitlines()]
+    numbered = [(number, fields) for number, fields in enumerate(lines, 1) if fields]
+    rows = []
+    for number, fields in numbered:
+        try:
+            rows.append(_row(fields, layout, codes))
+        except (ValueError, IndexError, KeyError) as error:
+            if number > 1:
+                raise ValueError(f"line {number} is no row of this table: {error}") from error
+    if not rows:
+        raise ValueError("no rows")
+    features, labels, splits = zip(*rows, strict=True)
+    return Table(
+        np.array(features, dtype=np.float32),
+        np.array(labels, dtype=np.int64),
+        None if layout.split is None else np.array(splits),
+    )
+
+
+def _row(fields: Sequence[str], layout: Rows, codes: Mapping[str, int]) -> tuple[list[float], int, int]:
+    first, end = layout.features
+    features = [float(value) for value in fields[first:end]]
+    if len(features) != end - first:
+        raise ValueError(f"{len(fields)} columns")
+    split = 0 if layout.split is None else int(fields[layout.split])
+    return features, codes[_code(fields[layout.label])], split
+
+
+def _code(text: str) -> str:
+    """A label as written; a number in its shortest form, since files write the same label as 6 and as 6.0000."""
+    try:
+        return f"{float(text):g}"
+    except ValueError:
+        return text

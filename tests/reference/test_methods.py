@@ -1,0 +1,213 @@
+"""What the decorator refuses, and how the catalogue finds methods."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reference import methods
+from reference.methods import Memory, MethodError, Range, UnknownMethod, catalogue, loss, select
+
+ROOT = Path(methods.__file__).parents[1]
+KNOWN = catalogue("loss")  # before any test empties the registry: the catalogue is made once
+
+
+@pytest.fixture(autouse=True)
+def registry(monkeypatch):
+    """An empty registry, so that the catalogue of the other tests stays as it is."""
+    monkeypatch.setattr(methods, "_registered", {})
+    return methods._registered
+
+
+def plain(logits, target):
+    """A loss for logits (N, C) and target (N,); returns (N,)."""
+
+
+def with_q(logits, target, *, q=0.7): ...
+
+
+def positional(logits, target, q=0.7): ...
+
+
+def without_default(logits, target, *, q): ...
+
+
+def with_text(logits, target, *, q="high"): ...
+
+
+def without_target(logits, labels): ...
+
+
+def with_state(logits, target, *, state): ...
+
+
+def with_draws(logits, target, *, draws): ...
+
+
+REFUSED = [
+    (positional, {}, "'q' must be keyword-only"),
+    (without_default, {}, "'q' needs the author's default"),
+    (without_target, {}, "'logits, target', found \\['logits', 'labels'\\]"),
+    (with_q, {"search": {"p": (0, 1)}}, "search names 'p'.*it has \\['q'\\]"),
+    (plain, {"search": {"q": (0, 1)}}, "search names 'q'.*it has \\[\\]"),
+    (plain, {"id": "Nice-Loss"}, "lower-case letters, digits and underscores"),
+    (plain, {"id": "2nd"}, "lower-case letters, digits and underscores"),
+    (plain, {"state": Memory(1.0)}, "exactly when the signature names them"),
+    (with_state, {}, "exactly when the signature names them"),
+    (plain, {"draws": 2}, "exactly when the signature names them"),
+    (with_draws, {}, "exactly when the signature names them"),
+    (with_text, {}, "default of 'q' must be a number, found 'high'"),
+    (with_q, {"search": {"q": (1.0, 1.0)}}, "low < high"),
+    (with_q, {"search": {"q": (0.9, 0.1)}}, "low < high"),
+]
+
+
+@pytest.mark.parametrize(("function", "declared", "message"), REFUSED)
+def test_the_decorator_refuses(function, declared, message, registry):
+    with pytest.raises(MethodError, match=message):
+        loss(**declared)(function)
+    assert not registry
+
+
+def test_an_error_names_the_method_and_its_module():
+    with pytest.raises(MethodError, match=rf"loss 'positional' \({__name__}\)"):
+        loss()(positional)
+
+
+def test_what_the_decorator_records(registry):
+    declared = {"search": {"q": (0.05, 0.95)}, "symmetric": True, "bounded": True, "tags": ("robust",)}
+    assert loss(**declared)(with_q) is with_q
+    found = registry["loss", "with_q"]
+    assert (found.id, found.kind, found.function, found.module) == ("with_q", "loss", with_q, __name__)
+    assert found.defaults == {"q": 0.7}
+    assert found.search == {"q": Range(0.05, 0.95)}
+    assert (found.symmetric, found.bounded, found.batchwise, found.tags) == (True, True, False, ("robust",))
+    with pytest.raises(TypeError):
+        found.defaults["q"] = 1.0
+
+
+def test_what_the_harness_supplies_is_no_hyperparameter(registry):
+    def remembering(logits, target, *, q=0.7, state, progress, draws): ...
+
+    loss(state=Memory(0.5, per_class=True), draws=3)(remembering)
+    found = registry["loss", "remembering"]
+    assert found.supplied == ("state", "progress", "draws")
+    assert found.defaults == {"q": 0.7}
+    assert (found.memory, found.draws) == (Memory(0.5, per_class=True), 3)
+
+
+def test_two_modules_cannot_share_an_id(monkeypatch):
+    loss(id="mine")(plain)
+    loss(id="mine")(plain)  # a module that is imported again replaces its own
+    monkeypatch.setattr(with_q, "__module__", "elsewhere")
+    with pytest.raises(MethodError, match=rf"two methods have the id 'mine': {__name__} and elsewhere"):
+        loss(id="mine")(with_q)
+
+
+def test_range_at():
+    assert [Range(1, 3).at(u) for u in (0, 0.25, 1)] == [1, 1.5, 3]
+    assert [Range(0.01, 100, log=True).at(u) for u in (0, 0.25, 0.5, 1)] == [0.01, 0.1, 1, 100]
+    assert Range(0, 1).at(1 / 3) == 0.3333  # 4 significant digits
+    assert Range(0, 10000).at(1 / 3) == 3333
+
+
+@pytest.mark.parametrize("bounds", [(0, 1), (-1, 1), (2, 1)])
+def test_logarithmic_range_must_be_positive(bounds):
+    with pytest.raises(MethodError, match="low > 0 for log"):
+        Range(*bounds, log=True)
+
+
+def test_documentation_comes_from_the_docstrings(registry):
+    @loss()
+    def documented(logits, target):
+        r"""One sentence,
+        on two lines.
+
+        $$ a
+        + b $$
+
+        First remark.
+
+        Second remark,
+        longer.
+        """
+
+    found = registry["loss", "documented"]
+    assert found.summary == "One sentence, on two lines."
+    assert found.formula == "a + b"
+    assert found.remarks == ("First remark.", "Second remark, longer.")
+    assert found.citation == "What the decorator refuses, and how the catalogue finds methods."
+
+
+def test_select():
+    known = dict.fromkeys(["ce", "gce", "mae", "nce_rce"])
+    assert list(select(known, None)) == list(known)
+    assert list(select(known, ["mae", "ce"])) == ["ce", "mae"]
+    with pytest.raises(UnknownMethod, match=r"no method 'gse'; did you mean gce"):
+        select(known, ["gse"])
+    with pytest.raises(UnknownMethod, match=r"no method 'xyz'; there are: ce, gce, mae, nce_rce"):
+        select(known, ["xyz"])
+
+
+def test_the_catalogue_is_sorted_and_knows_its_kinds():
+    assert list(KNOWN) == sorted(KNOWN)
+    assert catalogue("loss") is KNOWN
+    with pytest.raises(UnknownMethod, match=r"no kind of method 'lost'; there are: loss"):
+        catalogue("lost")
+
+
+# -- methods from other packages --------------------------------------------------------------------------------------
+
+OUTSIDE = '''
+"""Outside (A. Author, Venue 2024)."""
+
+from reference.methods import loss
+
+
+@loss()
+def {name}(logits, target):
+    """A loss for logits (N, C) and target (N,); returns (N,)."""
+'''
+
+
+def installed(folder, name, *, module="outside_losses"):
+    """A package with one loss of this name and an entry point to it, as pip would leave it in ``folder``."""
+    (folder / "outside_losses.py").write_text(OUTSIDE.format(name=name))
+    information = folder / "outside_losses-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: outside-losses\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text(f"[{methods.ENTRY_POINTS}]\noutside = {module}\n")
+
+
+def catalogued(folder):
+    """A new interpreter that sees the folder and prints the catalogue: id and module of each loss."""
+    command = "from reference.methods import catalogue\nfor m in catalogue('loss').values(): print(m.id, m.module)"
+    path = os.pathsep.join([str(folder), str(ROOT)])
+    return subprocess.run(
+        [sys.executable, "-c", command], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
+    )
+
+
+def test_a_loss_from_another_package_is_found(tmp_path):
+    installed(tmp_path, "outside")
+    found = catalogued(tmp_path)
+    assert "outside outside_losses" in found.stdout.splitlines(), found.stderr
+    assert "ce reference.losses.ce" in found.stdout.splitlines()
+
+
+def test_another_package_cannot_take_a_known_id(tmp_path):
+    installed(tmp_path, "ce")
+    assert "two methods have the id 'ce': reference.losses.ce and outside_losses" in catalogued(tmp_path).stderr
+
+
+def test_an_entry_point_that_cannot_be_loaded_is_named(tmp_path):
+    installed(tmp_path, "outside", module="no_such_module")
+    assert "entry point 'outside' = 'no_such_module' cannot be loaded" in catalogued(tmp_path).stderr
+
+
+def test_declaring_methods_needs_no_torch():
+    """The command line plans and shows records without it."""
+    command = "import sys, reference.methods; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", command], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
