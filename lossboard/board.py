@@ -18,7 +18,7 @@ import numpy as np
 
 from lossboard import statistics
 from lossboard.protocol import Block, Suite, Task, Track
-from lossboard.records import MEASURED, Key, Record, resolve
+from lossboard.records import MEASURED, Key, Record, plain, resolve
 from lossboard.sources import source
 
 WORST = 0.0  # the score of a failure
@@ -127,6 +127,11 @@ def is_stale(record: Record) -> bool:
     return record.header is None or source(record.header.module) != record.header.source
 
 
+def _retuned(record: Record, rates: Sequence[float]) -> bool:
+    """Whether the budget has changed since: it is not in the task id, but the trial of that number is another now."""
+    return plain(record.params.get("lr", 0.0)) != plain(rates[record.trial])
+
+
 def _row(suite: Suite, blocks: Sequence[Block], method: str, best: Mapping[Key, Record], kind: str) -> Row:
     scores: dict[str, Score] = {}
     found = planned = failures = 0
@@ -142,9 +147,10 @@ def _row(suite: Suite, blocks: Sequence[Block], method: str, best: Mapping[Key, 
                 for trial in trials
             }
             cells = [record for group in table.values() for record in group]
+            rates = block.budget.learning_rates(task.recipe)
             planned += len(trials) * len(block.seeds)
             found += sum(record.status in MEASURED for record in cells)
-            stale = stale or any(is_stale(record) for record in cells)
+            stale = stale or any(is_stale(record) or _retuned(record, rates) for record in cells)
             batches |= {record.header.file for record in cells if record.header}
             if any(table.values()):
                 scores[task.name] = _score(suite, table)
@@ -190,8 +196,6 @@ def _seed_means(scores: Mapping[str, Score], names: Sequence[str]) -> list[float
 
 def _mean_of(scores: Mapping[str, Score], blocks: Sequence[Block]) -> tuple[float, float]:
     """Mean over the tasks that have a score, with the half-width of its interval over seeds."""
-    from scipy.stats import t
-
     groups = strata(task for block in blocks for task in block.tasks if task.name in scores)
     if not groups:
         return math.nan, math.nan
@@ -207,7 +211,7 @@ def _mean_of(scores: Mapping[str, Score], blocks: Sequence[Block]) -> tuple[floa
     if variance == 0:
         return mean, 0.0
     freedom = variance**2 / sum(part**2 / count for part, count in parts)
-    return mean, float(t.ppf(0.975, freedom) * math.sqrt(variance))
+    return mean, statistics.quantile(0.975, freedom) * math.sqrt(variance)
 
 
 def _ranked(rows: list[Row], blocks: Sequence[Block]) -> list[Row]:

@@ -286,7 +286,8 @@ def _conclude(
     if page:
         from lossboard.publish import publish
 
-        index = publish(paths.site(), {suite.name: [*local, *published]})
+        others_too = {name: [*_local(name), *_published(name)] for name in protocol.available() if name != suite.name}
+        index = publish(paths.site(), {**others_too, suite.name: [*local, *published]})
         show.console.print(f"page: {index.parent / suite.name / 'index.html'}", highlight=False, soft_wrap=True)
 
 

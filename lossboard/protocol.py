@@ -23,7 +23,7 @@ from typing import Any
 
 from lossboard import paths
 from lossboard.errors import UsageError
-from reference.methods import Method
+from reference.methods import Method, Range
 
 
 @dataclass(frozen=True)
@@ -118,22 +118,25 @@ class Budget:
         """How many trials every method gets."""
         return 1 + len(self.rates) + self.trials
 
+    def learning_rates(self, recipe: Recipe) -> tuple[float, ...]:
+        """Of each trial, the same for every method."""
+        return (recipe.lr, *self.rates, *(point["lr"] for point in self._points({})))
+
     def of(self, method: Method, recipe: Recipe) -> tuple[dict[str, float], ...]:
         """The hyperparameters of each trial of a method, the learning rate among them as ``lr``."""
         default = {"lr": recipe.lr, **method.defaults}
         grid = [{**default, "lr": rate} for rate in self.rates]
-        return (default, *grid, *(default | point for point in self._points(method)))
+        return (default, *grid, *(default | point for point in self._points(method.search)))
 
-    def _points(self, method: Method) -> list[dict[str, float]]:
-        from reference.methods import Range
-
+    def _points(self, search: Mapping[str, Range]) -> list[dict[str, float]]:
+        """The quasi-random trials over the learning rate and a method's search space."""
         if not self.trials:
             return []
         from scipy.stats import qmc
 
         space = {
             "lr": Range(self.low, self.high, log=True),
-            **{key: method.search[key] for key in sorted(method.search)},
+            **dict(sorted(search.items())),
         }
         points = qmc.Halton(d=len(space), scramble=False).random(self.trials + 1)[1:]  # the first is all zeros
         return [{key: box.at(u) for (key, box), u in zip(space.items(), row, strict=True)} for row in points]

@@ -151,9 +151,13 @@ def _record(row: dict[str, Any], method: str, header: Header) -> Record:
         raise ValueError(f"no key {error}") from None
     if status not in STATUSES:
         raise ValueError(f"status {status!r}; there are: {', '.join(STATUSES)}")
+    if not isinstance(method, str) or not re.fullmatch(r"[\w.+-]{1,100}", method, re.ASCII):
+        raise ValueError("'method' must be letters, digits and _.+-, at most 100")
     for key in ("task", "id", "bits", "error"):
-        if type(getattr(record, key)) is not str or len(getattr(record, key)) > LONGEST_TEXT:
+        text = getattr(record, key)
+        if type(text) is not str or len(text) > LONGEST_TEXT:
             raise ValueError(f"'{key}' must be a text of at most {LONGEST_TEXT} characters")
+        text.encode("utf-8")  # a lone surrogate is a ValueError
     for key in ("seed", "trial"):
         if type(getattr(record, key)) is not int or getattr(record, key) < 0:
             raise ValueError(f"'{key}' must be a whole number >= 0")

@@ -7,6 +7,7 @@ draws; their scores are averaged within a seed first. Datasets are independent s
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -22,12 +23,18 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, flo
     >>> round(mean, 3), round(half, 3)
     (2.0, 2.484)
     """
-    from scipy.stats import t
-
     x = np.asarray(values, dtype=np.float64)
     if len(x) < 2:
         return float(x.mean()), float("nan")
-    return float(x.mean()), float(t.ppf((1 + level) / 2, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x)))
+    return float(x.mean()), quantile((1 + level) / 2, len(x) - 1) * float(x.std(ddof=1)) / len(x) ** 0.5
+
+
+@functools.lru_cache(maxsize=4096)
+def quantile(probability: float, freedom: float) -> float:
+    """Of Student's t distribution; remembered, because boards ask for few and scipy is slow to answer."""
+    from scipy.stats import t
+
+    return float(t.ppf(probability, freedom))
 
 
 def paired_p_values(scores: Mapping[str, Floats], weights: Mapping[str, float]) -> Floats:

@@ -26,7 +26,7 @@ def fill(suite: protocol.Suite, method: str, score, val=None, **more) -> list[Re
     val = val or score
     return [
         Record(
-            method, task.name, task.id, seed, trial, {"lr": float(trial)}, "ok",
+            method, task.name, task.id, seed, trial, {"lr": [0.1, 0.2][trial]}, "ok",
             {"last": score(task.name, seed, trial), "val": val(task.name, seed, trial)}, header=HEADER, **more,
         )
         for task in suite.track("quick").tasks
@@ -54,7 +54,7 @@ def test_the_trial_is_chosen_by_validation_task_by_task_and_never_by_test(suite:
     assert row.tasks["digits/clean"].trial == 0
     assert row.tasks["digits/dirty"].trial == 1, "though its test score is lower"
     assert row.tasks["digits/dirty"].mean == pytest.approx(0.501)
-    assert row.tasks["digits/dirty"].params == {"lr": 1.0}
+    assert row.tasks["digits/dirty"].params == {"lr": 0.2}
     (default,) = build(suite, fill(suite, "a", test_score, val), kind="default").rows
     assert default.tasks["digits/dirty"].trial == 0
 
@@ -104,6 +104,12 @@ def test_stale_rows_are_listed_and_not_ranked(suite: protocol.Suite) -> None:
     assert rows["b"].stale
     assert rows["b"].rank is None
     assert rows["a"].rank == (1, 1)
+
+
+def test_trials_of_another_budget_are_stale(suite: protocol.Suite) -> None:
+    records = [replace(r, params={"lr": 0.3}) if r.trial else r for r in fill(suite, "a", lambda *_: 0.5)]
+    assert build(suite, records).rows[0].stale
+    assert not build(suite, records, kind="default").rows[0].stale
 
 
 def test_seeds_may_be_fewer(suite: protocol.Suite) -> None:

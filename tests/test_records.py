@@ -109,6 +109,7 @@ WRONG_ROWS = [
     ({"last": True}, "True is not a number"),
     ({"task": "x" * 3000}, "'task' must be a text"),
     ({"seconds": None}, "None is not a number"),
+    ({"error": "\ud800"}, "surrogates not allowed"),
 ]
 
 

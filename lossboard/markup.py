@@ -1,0 +1,138 @@
+"""How values look on a page: filters of the templates. What came with a contribution is escaped, or an allow-list."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import itertools
+import math
+import re
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from markupsafe import Markup, escape
+
+from lossboard.board import Board, Row, Score
+from reference.methods import Method
+
+Interval = tuple[float, float]  # mean and half-width of its 95 % t interval (nan: not known)
+
+
+def interval(score: Score | None) -> Interval | None:
+    return (score.mean, score.half) if score else None
+
+
+def percent(interval: Interval | None) -> Markup:
+    """'87.3 ±0.4', parted so that a column lines up; a dash for None."""
+    if interval is None or not math.isfinite(interval[0]):
+        return Markup('<span class="none">–</span>')
+    mean, half = interval
+    tail = f"±{100 * half:.1f}" if math.isfinite(half) else ""
+    return Markup(f'{100 * mean:.1f}<span class="half">{tail}</span>')
+
+
+def points(interval: Interval) -> Markup:
+    """A difference in percentage points, with its sign."""
+    mean, half = interval
+    sign = "+" if round(100 * mean, 1) > 0 else "−" if round(100 * mean, 1) < 0 else ""
+    tail = f"±{100 * half:.1f}" if math.isfinite(half) else ""
+    return Markup(f'{sign}{abs(100 * mean):.1f}<span class="half">{tail}</span>')
+
+
+def groups(shown: Board) -> list[tuple[int | None, list[Row]]]:
+    """Tie groups in order, best first; unranked rows last, as group None."""
+    return [(group, list(rows)) for group, rows in itertools.groupby(shown.rows, key=lambda row: row.group)]
+
+
+def number(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def share(part: float) -> str:
+    """A part of all in whole percent, rounded down: '100 %' means all of it."""
+    return f"{math.floor(100 * part + 1e-9)} %"
+
+
+def flags(method: Method) -> list[str]:
+    """What a method declares of itself."""
+    declared = [flag for flag in ("symmetric", "bounded", "batchwise") if getattr(method, flag)]
+    return declared + [f"needs {name}" for name in method.supplied]
+
+
+def spell(part: Any) -> str:
+    """A pinned part as words: 'mlp, layers 2', without what is 0 or empty."""
+    values = {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
+    told = {key: value for key, value in values.items() if value not in (0, "", ())}
+    return ", ".join(f"{value}" if key == "kind" else f"{key} {value}" for key, value in told.items())
+
+
+def prose(text: str) -> Markup:
+    """Docstring text: ``code`` as code, arrows as arrows, arXiv numbers as links, the rest escaped."""
+    safe = re.sub(r"``(.+?)``", r"<code>\1</code>", str(escape(text.replace("->", "→"))))
+    return Markup(re.sub(r"arXiv:(\d{4}\.\d{4,5})", r'<a href="https://arxiv.org/abs/\1">arXiv:\1</a>', safe))
+
+
+def origin(dataset: str) -> dict[str, Any]:
+    """Where a dataset comes from, by its pin."""
+    from lossboard.data import pins
+
+    pin = pins()[dataset]
+    hosts = dict.fromkeys(url.split("/")[2] for urls in pin.addresses.values() for url in urls[:1])
+    hub = f"{pin.hub} at {(pin.revision or '')[:12]}" if pin.hub else ""
+    place = f"bundled: {pin.bundled}" if pin.bundled else hub or ", ".join(hosts)
+    return {"pin": pin, "rows": sum(pin.splits.values()), "place": place}
+
+
+def code_path(method: Method) -> str:
+    """The file of a method, relative to the checkout (or to the folder its package is installed in)."""
+    path = method.module.replace(".", "/")
+    is_package = Path(sys.modules[method.module].__file__ or "").name == "__init__.py"
+    return f"{path}/__init__.py" if is_package else f"{path}.py"
+
+
+# -- formulas ----------------------------------------------------------------------------------------------------------
+
+_TAGS = re.compile(
+    "math|mrow|mi|mn|mo|ms|mtext|mspace|mfrac|msqrt|mroot|msub|msup|msubsup|munder|mover|munderover|mmultiscripts"
+    "|mtable|mtr|mtd|mstyle|mpadded|mphantom"
+)
+_ATTRIBUTES = re.compile(
+    "xmlns|display|mathvariant|stretchy|fence|form|separator|accent|accentunder|movablelimits|largeop|lspace|rspace"
+    "|minsize|maxsize|width|height|depth|linethickness|displaystyle|scriptlevel|columnalign|columnspacing|rowspacing"
+)
+
+
+@cache
+def mathml(latex: str) -> Markup | None:
+    """A formula as MathML, of known tags and attributes only; None (show the LaTeX) if it cannot be converted."""
+    from latex2mathml.converter import convert_to_element
+
+    try:
+        root = convert_to_element(latex, display="block")
+    except Exception:  # it stumbles over LaTeX it does not know in many ways, without a common base
+        return None
+    for node in root.iter():
+        node.text = html.unescape(node.text or "")
+        if not _TAGS.fullmatch(node.tag) or node.text.startswith("\\"):
+            return None
+        node.attrib = {key: value for key, value in node.attrib.items() if _ATTRIBUTES.fullmatch(key)}
+    return Markup(ElementTree.tostring(root, encoding="unicode"))
+
+
+FILTERS = {
+    "code_path": code_path,
+    "flags": flags,
+    "groups": groups,
+    "interval": interval,
+    "mathml": mathml,
+    "number": number,
+    "origin": origin,
+    "percent": percent,
+    "points": points,
+    "prose": prose,
+    "share": share,
+    "spell": spell,
+}
