@@ -341,6 +341,7 @@ def board(
     ] = False,
     seeds: Seeds = None,
     as_json: AsJson = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="As a Markdown table.")] = False,
 ) -> None:
     """The ranking of a track from the published records."""
     from lossboard import board as boards
@@ -350,6 +351,8 @@ def board(
     shown = boards.build(pinned, pinned.track(track), found, "default" if default else "tuned", _seeds(seeds))
     if as_json:
         print(json.dumps(shown.json()))
+    elif markdown:
+        print(show.board_markdown(shown))
     elif shown.rows:
         show.console.print(show.board_table(shown), soft_wrap=not show.console.is_terminal)
         for key, low, high in records.disagreements(found, pinned.metrics.rank, pinned.metrics.tolerance):

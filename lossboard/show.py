@@ -120,6 +120,16 @@ def board_table(board: Board, marks: dict[str, str] | None = None) -> Table:
     return table
 
 
+def board_markdown(board: Board) -> str:
+    """The ranked methods as a Markdown table, in percent."""
+    names = [name.split("/", 1)[1] if _one_dataset(board) else name for name in board.tasks]
+    lines = [f"| rank | method | mean | {' | '.join(names)} |", f"|--:|:--|--:|{'--:|' * len(names)}"]
+    for row in board.rows:
+        scores = " | ".join(percent(row.tasks.get(name)) for name in board.tasks)
+        lines.append(f"| {rank(row)} | `{row.method}` | {plus_minus(row.score, row.half)} | {scores} |")
+    return "\n".join(lines)
+
+
 def _one_dataset(board: Board) -> bool:
     return len({name.split("/", 1)[0] for name in board.tasks}) == 1
 

@@ -1,0 +1,52 @@
+"""The README tells the truth: its board is the published one, its commands and links exist."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def test_the_board_is_the_published_one() -> None:
+    shown = re.search(r"<!-- board: lossboard (.+?) -->\n(.*?)\n?<!-- end of board -->", README, re.DOTALL)
+    assert shown
+    command = [sys.executable, "-m", "lossboard", *shown[1].split()]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert len(shown[2].splitlines()) >= 30
+    assert shown[2].strip() == result.stdout.strip()
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "suites/noisy/README.md"])
+def test_links_lead_to_files(name: str) -> None:
+    text = (ROOT / name).read_text("utf-8")
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
+    assert links or name != "README.md"
+    for link in links:
+        assert ((ROOT / name).parent / link).exists(), link
+
+
+def test_every_session_it_names_exists() -> None:
+    text = README + (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    named = set(re.findall(r"nox -s ([a-z-]+)", text))
+    sessions = set(re.findall(r'@nox\.session\(name="([a-z-]+)"\)', (ROOT / "noxfile.py").read_text()))
+    sessions |= set(re.findall(r"@nox\.session\ndef ([a-z_]+)", (ROOT / "noxfile.py").read_text()))
+    assert named
+    assert named <= sessions
+
+
+def test_its_example_of_a_loss_is_a_loss(tmp_path: Path) -> None:
+    """The file it shows, in a package of its own, is registered and returns what its formula says."""
+    code = re.search(r"```python\n(# reference/losses/mine\.py\n.*?)```", README, re.DOTALL)
+    assert code
+    (tmp_path / "mine.py").write_text(code[1])
+    script = (
+        "import torch, mine; from reference import methods\n"
+        "assert methods._registered['loss', 'mine'].formula\n"
+        "value = mine.mine(torch.zeros(1, 4), torch.tensor([1]), q=torch.tensor(0.5))\n"
+        "assert abs(value.item() - 1) < 1e-6, value"  # (1 - 0.25 ** 0.5) / 0.5
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, env={"PYTHONPATH": f"{tmp_path}:{ROOT}"}, check=True)
