@@ -185,7 +185,7 @@ def draw_levels(data: Data) -> Any:
     places = spread([row["score"] for row in ends], 13 * (high - low) / height)
     labels = [{**row, "at": place} for row, place in zip(ends, places, strict=True)]
     whole, ticks = alt.Scale(domain=[low, high], nice=False), alt.Axis(grid=True, tickCount=6)
-    x = alt.X("rate:Q", title="share of wrong labels", axis=alt.Axis(values=rates, format=".0%"))
+    x = alt.X("rate:Q", title="noise rate", axis=alt.Axis(values=rates, format=".0%"))
     y = alt.Y("score:Q", title="mean score (%)", scale=whole, axis=ticks)
     colour, line = alt.Color("colour:N", scale=None), alt.Detail("method:N")
     back = alt.Chart(alt.InlineData(values=[row for row in data if row["colour"] == OTHER]))

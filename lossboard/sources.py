@@ -63,8 +63,17 @@ def _imports(tree: ast.AST) -> set[str]:
 
 
 def _file(module: str) -> Path | None:
+    """The file of a module, found without importing anything: records are untrusted, and name modules."""
+    top, *rest = module.split(".")
     try:
-        spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError):  # the parent is gone, or is a module without submodules
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
         return None
-    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+    if spec is None:
+        return None
+    places, found = [Path(place) for place in spec.submodule_search_locations or ()], spec.origin
+    for part in rest:
+        files = [file for place in places for file in (place / part / "__init__.py", place / f"{part}.py")]
+        found = next((str(file) for file in files if file.is_file()), None)
+        places = [place / part for place in places]
+    return Path(found) if found and found.endswith(".py") else None

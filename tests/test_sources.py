@@ -81,6 +81,16 @@ def test_a_module_that_is_gone_has_none() -> None:
     assert sources.source("never_was.at_all") is None
 
 
+def test_a_name_from_a_record_runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "trap_for_tests").mkdir()
+    (tmp_path / "trap_for_tests" / "__init__.py").write_text("raise SystemExit('imported')")
+    (tmp_path / "trap_for_tests" / "inner.py").write_text("")
+    sources.source.cache_clear()
+    assert sources.source("trap_for_tests.inner")
+    assert sources.source("trap_for_tests.absent") is None
+
+
 def test_no_method_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.startswith("reference.losses")]:
         monkeypatch.delitem(sys.modules, name)
