@@ -180,6 +180,7 @@ def plan(
     local = _local(suite)
     result = run.plan(cells, methods, local)
     seconds = run.estimate_s(result.todo, local) or run.estimate_s(result.todo, _published(suite))
+    seconds = seconds or sum(unit.cost for unit in run.suite_module(suite).group(result.todo))
     jobs = default_jobs()
     counts = {"cells": len(cells), "done": len(result.done), "stale": len(result.stale)}
     counts |= {"failed": len(result.failed), "missing": len(result.missing)}
@@ -188,10 +189,7 @@ def plan(
         return
     show.console.print(f"{suite} {track}: " + ", ".join(f"{count:,} {name}" for name, count in counts.items()))
     if result.todo:
-        wall = None if seconds is None else seconds / jobs
-        show.console.print(
-            f"about {show.duration(wall)} with {jobs} processes" if seconds else "no past records to tell the time from"
-        )
+        show.console.print(f"about {show.duration(seconds / jobs)} with {jobs} processes")
 
 
 def default_jobs() -> int:
@@ -205,7 +203,7 @@ def run(
     track: TrackName = "quick",
     only: Only = None,
     seeds: Seeds = None,
-    jobs: Annotated[int, typer.Option("--jobs", help="Worker processes; 0: one a core.")] = 0,
+    jobs: Annotated[int, typer.Option("--jobs", min=0, help="Worker processes; 0: one a core.")] = 0,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Measure again what is done (old records are set aside).")
     ] = False,

@@ -180,7 +180,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Unit:
-    """Cells that run together in one process; ``cost`` is in any unit, larger runs earlier."""
+    """Cells that run together in one process; ``cost`` is about their processor seconds: the largest run first."""
 
     cells: tuple[Cell, ...]
     cost: float
