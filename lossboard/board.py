@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -103,36 +103,51 @@ def build(
     suite: Suite, track: Track, records: Iterable[Record], kind: str = "tuned", seeds: Sequence[int] | None = None
 ) -> Board:
     """The board of a track from these records (published, local, or both)."""
-    wanted = {task.id for task in track.tasks}
-    best = resolve([r for r in records if r.id in wanted], _Current())
+    for seed in seeds or ():
+        track.require_seed(seed)
+    cut = [Block(b.tasks, tuple(s for s in b.seeds if seeds is None or s in seeds), b.budget) for b in track.blocks]
+    blocks = [block for block in cut if block.seeds]
+    tasks = [task for block in blocks for task in block.tasks]
+    wanted = {task.id for task in tasks}
+    current = currency(suite)
+    best = resolve([r for r in records if r.id in wanted], current)
     methods = sorted({record.method for record in best.values()})
-    blocks = [Block(b.tasks, tuple(s for s in b.seeds if seeds is None or s in seeds), b.budget) for b in track.blocks]
-    rows = [_row(suite, blocks, method, best, kind) for method in methods]
+    rows = [_row(suite, blocks, method, best, kind, current) for method in methods]
     ranked = _ranked([row for row in rows if row.coverage == 1 and not row.stale], blocks)
     rest = sorted((row for row in rows if row.coverage < 1 or row.stale), key=lambda row: (-row.coverage, row.method))
-    names = tuple(task.name for task in track.tasks)
+    names = tuple(task.name for task in tasks)
     shown = tuple(sorted({seed for block in blocks for seed in block.seeds}))
     return Board(suite.name, track.name, kind, suite.metrics.rank, names, shown, (*ranked, *rest))
 
 
-class _Current(dict[str, "str | None"]):
-    """Module -> hash of its source now, found when asked for."""
+def currency(suite: Suite) -> Callable[[Record], bool]:
+    """Whether a record is current: made with its method's source of now, at its trial's learning rate of now.
 
-    def get(self, module: str, default: Any = None) -> str | None:
-        return source(module)
+    Budgets are not in the task id, so that more trials orphan nothing; but another learning rate is another trial.
+    """
+    rates: dict[tuple[str, int], set[float | str]] = defaultdict(set)
+    for track in suite.tracks.values():
+        for block in track.blocks:
+            for task in block.tasks:
+                for trial, rate in enumerate(block.budget.learning_rates(task.recipe)):
+                    rates[task.id, trial].add(plain(rate))
+
+    def current(record: Record) -> bool:
+        header, rate = record.header, record.params.get("lr")
+        known = rate is None or plain(rate) in rates.get((record.id, record.trial), ())
+        return known and header is not None and source(header.module) == header.source
+
+    return current
 
 
-def is_stale(record: Record) -> bool:
-    """Whether the method's source has changed since the record was made."""
-    return record.header is None or source(record.header.module) != record.header.source
-
-
-def _retuned(record: Record, rates: Sequence[float]) -> bool:
-    """Whether the budget has changed since: it is not in the task id, but the trial of that number is another now."""
-    return plain(record.params.get("lr", 0.0)) != plain(rates[record.trial])
-
-
-def _row(suite: Suite, blocks: Sequence[Block], method: str, best: Mapping[Key, Record], kind: str) -> Row:
+def _row(
+    suite: Suite,
+    blocks: Sequence[Block],
+    method: str,
+    best: Mapping[Key, Record],
+    kind: str,
+    current: Callable[[Record], bool],
+) -> Row:
     scores: dict[str, Score] = {}
     found = planned = failures = 0
     stale = False
@@ -147,10 +162,9 @@ def _row(suite: Suite, blocks: Sequence[Block], method: str, best: Mapping[Key, 
                 for trial in trials
             }
             cells = [record for group in table.values() for record in group]
-            rates = block.budget.learning_rates(task.recipe)
             planned += len(trials) * len(block.seeds)
             found += sum(record.status in MEASURED for record in cells)
-            stale = stale or any(is_stale(record) or _retuned(record, rates) for record in cells)
+            stale = stale or not all(map(current, cells))
             batches |= {record.header.file for record in cells if record.header}
             if any(table.values()):
                 scores[task.name] = _score(suite, table)

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,6 +37,9 @@ def main() -> None:
     from reference.methods import MethodError, UnknownMethod
 
     paths.importable()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a sign shows another
     try:
         code = app(standalone_mode=False)
         if code == INTERRUPTED:
@@ -53,7 +58,7 @@ def main() -> None:
         raise SystemExit(0) from None
     except Exception as error:
         if type(error).__module__.startswith(("click", "typer")) and hasattr(error, "format_message"):
-            show.fail(error.format_message(), 2)
+            show.fail(error.format_message() or "no command; lossboard --help lists them", 2)
         raise
 
 
@@ -74,17 +79,13 @@ def list_(
         return
     for row in rows:
         name, *rest = row.values()
-        show.console.print(
-            f"[bold]{name}[/bold]  " + "  ".join(_short(value) for value in rest), highlight=False, soft_wrap=True
-        )
+        show.console.print(f"[bold]{name}[/bold]  " + "  ".join(_short(value) for value in rest), soft_wrap=True)
 
 
 def _short(value: object) -> str:
-    from rich.markup import escape
-
     if isinstance(value, dict):
         return " ".join(f"{key}={item}" for key, item in value.items())
-    return escape(", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value))
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _losses() -> list[dict[str, object]]:
@@ -140,7 +141,7 @@ def _selection(suite: protocol.Suite, only: str | None) -> dict[str, Method]:
     from lossboard.run import suite_methods
     from reference.methods import select
 
-    return select(suite_methods(suite), only.split(",") if only else None)
+    return select(suite_methods(suite), [part.strip() for part in only.split(",")] if only else None)
 
 
 def _seeds(text: str | None) -> list[int] | None:
@@ -244,7 +245,7 @@ def run(
         show.console.print(f"all {len(cells):,} cells are done; --fresh measures them again")
     local = _local(suite)
     _conclude(pinned, chosen, methods, local, wanted, page)
-    _complain(cells, local)
+    _complain(pinned, cells, local)
 
 
 def _announce_data(suite: protocol.Suite, todo: list[protocol.Cell]) -> None:
@@ -253,7 +254,7 @@ def _announce_data(suite: protocol.Suite, todo: list[protocol.Cell]) -> None:
 
     for name in sorted({cell.task.dataset for cell in todo}):
         if name in pins():
-            show.console.print(f"data: {name}, {load(name).source}", highlight=False, soft_wrap=True)
+            show.console.print(f"data: {name}, {load(name).source}", soft_wrap=True)
 
 
 def _conclude(
@@ -286,13 +287,15 @@ def _conclude(
 
         others_too = {name: [*_local(name), *_published(name)] for name in protocol.available() if name != suite.name}
         index = publish(paths.site(), {**others_too, suite.name: [*local, *published]})
-        show.console.print(f"page: {index.parent / suite.name / 'index.html'}", highlight=False, soft_wrap=True)
+        show.console.print(f"page: {index.parent / suite.name / 'index.html'}", soft_wrap=True)
 
 
-def _complain(cells: list[protocol.Cell], local: list[Record]) -> None:
+def _complain(suite: protocol.Suite, cells: list[protocol.Cell], local: list[Record]) -> None:
     """End with 1 where cells failed, saying which and why; diverged cells are results, but worth a line."""
+    from lossboard.board import currency
+
     wanted = {cell.key for cell in cells}
-    best = records.resolve((r for r in local if r.key in wanted), _sources(local))
+    best = records.resolve((r for r in local if r.key in wanted), currency(suite))
     diverged: dict[str, int] = {}
     failed: dict[str, tuple[int, str]] = {}
     for record in best.values():
@@ -307,12 +310,6 @@ def _complain(cells: list[protocol.Cell], local: list[Record]) -> None:
         show.fail("\n".join([*lines, "mend the method and run again: the other cells are done"]), 1)
 
 
-def _sources(found: list[Record]) -> dict[str, str | None]:
-    from lossboard.sources import source
-
-    return {module: source(module) for module in {r.header.module for r in found if r.header}}
-
-
 @app.command()
 def why(
     cell: Annotated[
@@ -323,7 +320,7 @@ def why(
     from lossboard import explain
 
     for line in explain.why(cell):
-        show.console.print(line, highlight=False, soft_wrap=True)
+        show.console.print(line, soft_wrap=True)
 
 
 # -- board, submit, publish ------------------------------------------------------------------------
@@ -353,8 +350,10 @@ def board(
         print(show.board_markdown(shown))
     elif shown.rows:
         show.console.print(show.board_table(shown), soft_wrap=not show.console.is_terminal)
-        for key, low, high in records.disagreements(found, pinned.metrics.rank, pinned.metrics.tolerance):
-            show.warn(f"{'/'.join(map(str, key))}: records disagree, {low} to {high}")
+        current = [record for record in found if boards.currency(pinned)(record)]
+        for record, low, high in records.disagreements(current, pinned.metrics.rank, pinned.metrics.tolerance):
+            cell = f"{record.method}/{record.task}/{record.seed}/{record.trial}"
+            show.warn(f"{cell}: records disagree, {low:.4g} to {high:.4g}; lossboard why {suite}/{cell}")
     else:
         show.console.print(f"no records of {suite} {track}; lossboard run {suite} --track {track}")
 
@@ -365,8 +364,10 @@ def submit(suite: SuiteName, track: TrackName = "quick", only: Only = None) -> N
     from lossboard import submission
 
     pinned = protocol.load(suite)
-    for path, count in submission.submit(pinned, pinned.track(track), _selection(pinned, only), _local(suite)):
-        show.console.print(f"{path.relative_to(paths.root())}  {count:,} cells", highlight=False, soft_wrap=True)
+    for sealed in submission.submit(pinned, pinned.track(track), _selection(pinned, only), _local(suite)):
+        show.console.print(f"{sealed.path.relative_to(paths.root())}  {sealed.cells:,} cells", soft_wrap=True)
+        for remark in sealed.remarks:
+            show.warn(f"{sealed.path.name}: {remark}")
 
 
 @app.command()
@@ -378,7 +379,7 @@ def publish(
     from lossboard.publish import publish as build
 
     found = {name: _published(name) + (_local(name) if local else []) for name in protocol.available()}
-    show.console.print(f"site: {build(out or paths.site(), found)}", highlight=False, soft_wrap=True)
+    show.console.print(f"site: {build(out or paths.site(), found)}", soft_wrap=True)
 
 
 # -- data ------------------------------------------------------------------------------------------
@@ -399,7 +400,7 @@ def data_list(as_json: AsJson = False) -> None:
         return
     for row in rows:
         here = "here  " if row.local else "absent"
-        show.console.print(f"[bold]{row.name:14}[/bold] {here}  {_place(row)}", highlight=False, soft_wrap=True)
+        show.console.print(show.bold(f"{row.name:14}"), f"{here}  {_place(row)}", soft_wrap=True)
 
 
 def _place(row: Status) -> str:
@@ -413,7 +414,7 @@ def data_fetch(name: Annotated[str, typer.Argument(help="The dataset.")]) -> Non
     """Fetch a dataset from its pinned source into the local cache, verified."""
     from lossboard.data import fetch
 
-    show.console.print(f"{name}: {fetch(name)}", highlight=False, soft_wrap=True)
+    show.console.print(f"{name}: {fetch(name)}", soft_wrap=True)
 
 
 @data_app.command("verify")
@@ -426,7 +427,7 @@ def data_verify(
     found = [verify(name) for name in names or [name for name in pins() if status(name).local]]
     for check, name in ((check, result.name) for result in found for check in result.checks):
         verdict = "as pinned" if check.ok else check.problem
-        show.console.print(f"{name}/{check.split}: {verdict} ({check.where})", highlight=False, soft_wrap=True)
+        show.console.print(f"{name}/{check.split}: {verdict} ({check.where})", soft_wrap=True)
     bad = [result.name for result in found if not result.ok]
     if bad:
         raise CheckFailed(

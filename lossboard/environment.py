@@ -56,6 +56,8 @@ def _git() -> tuple[str | None, bool]:
         ).stdout.strip()
 
     try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != paths.root():  # unpacked inside another repository
+            return None, True
         return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--", ".", ":!results"))
     except (OSError, subprocess.CalledProcessError):
         return None, True

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 
 from lossboard import paths, protocol, records
-from lossboard.board import is_stale
+from lossboard.board import currency
 from lossboard.errors import UsageError
 from lossboard.records import MEASURED, Record
-from lossboard.sources import source
+from reference.methods import select
 
 FORM = "suite/method/dataset/corruption[/seed[/trial]]"
 
@@ -20,7 +21,7 @@ def why(cell: str) -> Iterator[str]:
         UsageError: the name is not of the form, or names no suite or task.
     """
     parts = cell.split("/")
-    if not 4 <= len(parts) <= 6 or not all(part.isdigit() for part in parts[4:]):
+    if not 4 <= len(parts) <= 6 or not all(re.fullmatch("[0-9]+", part) for part in parts[4:]):
         raise UsageError(f"'{cell}': a cell is {FORM}, e.g. noisy/gce/digits/uniform-0.3/0/0")
     suite = protocol.load(parts[0])
     name = "/".join(parts[2:4])
@@ -32,11 +33,21 @@ def why(cell: str) -> Iterator[str]:
     for task in tasks:
         yield f"task {task.name}, id {task.id} (hash of suite, version, data, corruption, split, model, recipe)"
         known = _known(suite.name, parts[1], task.id)
-        for key in sorted({record.key for record, _ in known}):
-            if (seed is None or key[2] == seed) and (trial is None or key[3] == trial):
-                yield from _cell([(record, place) for record, place in known if record.key == key])
-        if not known:
-            yield f"missing: no record of {parts[1]} on this task; lossboard run {suite.name} --only {parts[1]}"
+        keys = sorted({record.key for record, _ in known})
+        shown = [key for key in keys if seed in (None, key[2]) and trial in (None, key[3])]
+        for key in shown:
+            yield from _cell([(record, place) for record, place in known if record.key == key], currency(suite))
+        if not shown:
+            _check(suite, parts[1], known)
+            yield f"missing: no such record of {parts[1]}; lossboard run {suite.name} --only {parts[1]}"
+
+
+def _check(suite: protocol.Suite, method: str, known: list[tuple[Record, str]]) -> None:
+    """That a method without records exists; importing the catalogue takes a second or two."""
+    from lossboard.run import suite_methods
+
+    if not known:
+        select(suite_methods(suite), [method])
 
 
 def _known(suite: str, method: str, task: str) -> list[tuple[Record, str]]:
@@ -49,10 +60,9 @@ def _known(suite: str, method: str, task: str) -> list[tuple[Record, str]]:
     return [(r, place) for r, place in found if r.method == method and r.id == task]
 
 
-def _cell(known: list[tuple[Record, str]]) -> Iterator[str]:
+def _cell(known: list[tuple[Record, str]], current: Callable[[Record], bool]) -> Iterator[str]:
     """A line for each record of one cell; the first is the one that counts."""
     valid = [record for record, place in known if not place.startswith("retracted")]
-    current = {r.header.module: source(r.header.module) for r in valid if r.header}
     chosen = next(iter(records.resolve(valid, current).values()), None)
     first, _ = known[0]
     yield f"seed {first.seed}, trial {first.trial}:"
@@ -62,10 +72,9 @@ def _cell(known: list[tuple[Record, str]]) -> Iterator[str]:
         state = "counts" if record is chosen else "superseded"
         if place.startswith("retracted"):
             state = "does not count"
-        verdict = "stale, the method's source has changed" if is_stale(record) else _verdict(record)
+        verdict = _verdict(record) if current(record) else "stale, the method's source or the trial has changed"
         tree = "uncommitted changes" if header.dirty else "clean tree"
-        commit = (header.commit or "no commit")[:12]
-        origin = f"{header.file}, {header.started}, {commit}, {tree}"
+        origin = f"{header.file}, {header.started}, {(header.commit or 'no commit')[:12]}, {tree}"
         yield f"  {verdict} ({state}; {place}): {origin}, params {dict(record.params)}"
 
 

@@ -41,7 +41,8 @@ def loky(work: Callable[[Any], Any], items: Iterable[Any], jobs: int) -> Iterato
     try:
         with parallel_config(backend="loky", inner_max_num_threads=1):
             # n_jobs=1 would mean this process, which a dying unit must not take along; pre_dispatch bounds the rest
-            processes = max(jobs, 2)
+            items = list(items)
+            processes = max(min(jobs, len(items)), 2)
             parallel = Parallel(n_jobs=processes, return_as="generator_unordered", batch_size=1, pre_dispatch=jobs)
             yield from parallel(task(item) for item in items)
         finished = True

@@ -89,7 +89,7 @@ def scaled(dataset: Dataset, split: Split) -> tuple[Tensor, Tensor, int]:
     if x.ndim == 4:
         x = x.transpose(0, 3, 1, 2)
     if split.scale == "unit":
-        x = x / np.abs(x).max()
+        x = x / np.abs(x[:own]).max()
     else:
         axes = (0,) if x.ndim == 2 else (0, 2, 3)
         mean = x[:own].mean(axes, keepdims=True, dtype=np.float64)

@@ -17,7 +17,6 @@ import math
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -32,6 +31,9 @@ class Corruption:
 
     kind: str
     rate: float = 0.0
+
+    def __post_init__(self) -> None:
+        _within("rate", self.rate, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,10 @@ class Model:
     layers: int = 0
     width: int = 0
 
+    def __post_init__(self) -> None:
+        _within("layers", self.layers, 0, 1000)
+        _within("width", self.width, 0, 100_000)
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -79,6 +85,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         _one_of("schedule", self.schedule, ("cosine", "step", "constant"))
+        _within("momentum", self.momentum, 0, 1)
+        _within("weight_decay", self.weight_decay, 0, 1)
         if self.epochs < 1 or self.batch < 1 or self.batch % 16 or self.lr <= 0:
             raise UsageError("epochs >= 1, lr > 0, and batch a multiple of 16 (equal bits in every slot of a fleet)")
 
@@ -106,6 +114,8 @@ class Budget:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rates", tuple(self.rates))
+        if len({*self.rates}) < len(self.rates):
+            raise UsageError(f"rates = {list(self.rates)}: one stands twice")
         if bool(self.rates) and bool(self.trials):
             raise UsageError("give 'rates' (a grid) or 'trials' (quasi-random), not both")
         if self.trials and not 0 < self.low < self.high:
@@ -130,16 +140,21 @@ class Budget:
 
     def _points(self, search: Mapping[str, Range]) -> list[dict[str, float]]:
         """The quasi-random trials over the learning rate and a method's search space."""
-        if not self.trials:
-            return []
-        from scipy.stats import qmc
+        ranges = dict(sorted(search.items()))
+        space = {"lr": Range(self.low, self.high, log=True), **ranges} if self.trials else {}
+        rows = _halton(len(space), self.trials)
+        return [{key: box.at(u) for (key, box), u in zip(space.items(), row, strict=True)} for row in rows]
 
-        space = {
-            "lr": Range(self.low, self.high, log=True),
-            **dict(sorted(search.items())),
-        }
-        points = qmc.Halton(d=len(space), scramble=False).random(self.trials + 1)[1:]  # the first is all zeros
-        return [{key: box.at(u) for (key, box), u in zip(space.items(), row, strict=True)} for row in points]
+
+@functools.cache
+def _halton(dimensions: int, count: int) -> list[list[float]]:
+    """The first points of the Halton sequence after 0 and 1/2: the middle is what the default stands for."""
+    if not count:
+        return []
+    from scipy.stats import qmc
+
+    points: list[list[float]] = qmc.Halton(d=dimensions, scramble=False).random(count + 2)[2:].tolist()
+    return points
 
 
 @dataclass(frozen=True)
@@ -212,6 +227,10 @@ class Track:
         """Every seed that some block pins."""
         return tuple(sorted({seed for block in self.blocks for seed in block.seeds}))
 
+    def require_seed(self, seed: int) -> None:
+        if seed not in self.seeds:
+            raise UsageError(f"track '{self.name}' has no seed {seed}; it pins {list(self.seeds)}")
+
 
 @dataclass(frozen=True)
 class Metrics:
@@ -249,8 +268,7 @@ class Suite:
     def cells(self, track: Track, methods: Mapping[str, Method], seeds: Sequence[int] | None = None) -> list[Cell]:
         """What the track asks of these methods: method by method, each task, seed and trial."""
         for seed in seeds or ():
-            if seed not in track.seeds:
-                raise UsageError(f"track '{track.name}' has no seed {seed}; it pins {list(track.seeds)}")
+            track.require_seed(seed)
         cells = []
         for method, block in itertools.product(methods.values(), track.blocks):
             wanted = [seed for seed in block.seeds if seeds is None or seed in seeds]
@@ -286,6 +304,9 @@ def load(name: str) -> Suite:
 def _suite(name: str, table: dict[str, Any]) -> Suite:
     top = ("name", "version", "title", "question", "kind", "control", "metrics", "tracks", *SECTIONS)
     _keys("the top level", table, top, required=[key for key in top if key not in SECTIONS])
+    for key, kind in (("version", int), *((text, str) for text in ("title", "question", "kind", "control"))):
+        if type(table[key]) is not kind:
+            raise UsageError(f"{key} = {table[key]!r} must be {kind.__name__}")
     if table["name"] != name:
         raise UsageError(f"name = '{table['name']}' but the folder is '{name}'")
     metrics = table["metrics"]
@@ -295,6 +316,8 @@ def _suite(name: str, table: dict[str, Any]) -> Suite:
         ("rank", "select", "tolerance", "columns"),
         required=("rank", "select", "tolerance", "columns"),
     )
+    if not _is_number(metrics["tolerance"]):
+        raise UsageError(f"[metrics] tolerance = {metrics['tolerance']!r} must be a number")
     for role in ("rank", "select"):
         _one_of(f"[metrics] {role}", metrics[role], tuple(metrics["columns"]))
     sections = {
@@ -317,9 +340,9 @@ def _track(name: str, table: dict[str, Any], suite: str, version: int, sections:
         block = {"seeds": table["seeds"], "budget": table["budget"], **given}
         tasks = tuple(_tasks(here, block, suite, version, sections))
         for task in tasks:
-            if task.id in seen:
+            if task.name in seen:
                 raise UsageError(f"{where}: task '{task.name}' stands twice")
-            seen.add(task.id)
+            seen.add(task.name)
         blocks.append(Block(tasks, _seeds(here, block["seeds"]), _entry(here, "budget", block["budget"], sections)))
     return Track(name, table["summary"], tuple(blocks))
 
@@ -370,10 +393,27 @@ def _build(where: str, kind: type, given: dict[str, Any]) -> Any:
     fields = dataclasses.fields(kind)
     required = [f.name for f in fields if f.default is dataclasses.MISSING]
     _keys(where, given, [f.name for f in fields], required)
+    for f in fields:
+        if f.name in given and not TYPES[str(f.type)](given[f.name]):
+            raise UsageError(
+                f"{where}: {f.name} = {given[f.name]!r} must be {str(f.type).removesuffix('[float, ...]')}"
+            )
     try:
         return kind(**given)
     except (UsageError, TypeError) as error:
         raise UsageError(f"{where}: {error}") from error
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+TYPES = {  # of the fields of a section, as they are annotated
+    "str": lambda value: isinstance(value, str),
+    "int": lambda value: type(value) is int,
+    "float": _is_number,
+    "tuple[float, ...]": lambda value: isinstance(value, list) and all(map(_is_number, value)),
+}
 
 
 def _keys(where: str, given: Mapping[str, Any], known: Sequence[str], required: Sequence[str]) -> None:
@@ -383,6 +423,11 @@ def _keys(where: str, given: Mapping[str, Any], known: Sequence[str], required: 
     missing = [key for key in required if key not in given]
     if missing:
         raise UsageError(f"{where}: missing {', '.join(repr(key) for key in missing)}")
+
+
+def _within(where: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise UsageError(f"{where} = {value}: between {low} and {high}")
 
 
 def _one_of(where: str, value: str, choices: Sequence[str]) -> None:
@@ -411,7 +456,3 @@ def digest(content: Any) -> str:
     """12 hex digits of the SHA-256 of this content as canonical JSON."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def suite_path(name: str) -> Path:
-    return paths.suites() / name

@@ -20,7 +20,6 @@ from lossboard import board, charts, markup, paths, protocol, records, statistic
 from lossboard.board import Board, Row, Score
 from lossboard.markup import Interval
 from lossboard.records import Record, StoreError, write_atomically
-from lossboard.sources import source
 from reference.methods import Method
 
 MOST_COLUMNS = 8  # of tasks; a track with more has a column a dataset, and tables below
@@ -113,9 +112,8 @@ def _suite(name: str, found: Sequence[Record]) -> SuiteView:
 
     suite = protocol.load(name)
     methods = suite_methods(suite)
-    modules = {record.header.module for record in found if record.header}
     known = suite.tasks
-    best = records.resolve((r for r in found if r.id in known), {module: source(module) for module in modules})
+    best = records.resolve((r for r in found if r.id in known), board.currency(suite))
     tracks = [_track(suite, track, list(best.values())) for track in suite.tracks.values()]
     failures: dict[str, list[Record]] = {}
     for key in sorted(best):

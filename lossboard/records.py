@@ -15,7 +15,7 @@ import os
 import re
 import tempfile
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -106,11 +106,11 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     """The JSON objects of a file, one a line, complete to the last newline."""
     if path.stat().st_size > LARGEST_FILE_BYTES:
         raise BadFile(f"{path}: larger than {LARGEST_FILE_BYTES >> 20} MiB")
-    text = path.read_bytes()
-    if not text.endswith(b"\n"):
+    content = path.read_bytes()
+    if not content.endswith(b"\n"):
         raise BadFile(f"{path}: the last line is not complete (written in part)")
     rows = []
-    for number, line in enumerate(text.decode("utf-8", "replace").splitlines(), 1):
+    for number, line in enumerate(_text(path, content).split("\n")[:-1], 1):
         try:
             row = DECODER.decode(line)
         except (ValueError, RecursionError) as error:
@@ -119,6 +119,13 @@ def _lines(path: Path) -> list[dict[str, Any]]:
             raise BadFile(f"{path}, line {number}: not a JSON object")
         rows.append(row)
     return rows
+
+
+def _text(path: Path, content: bytes) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadFile(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
 
 
 def _no_constant(text: str) -> float:
@@ -150,24 +157,25 @@ def _record(row: dict[str, Any], method: str, header: Header) -> Record:
     for key, number in (("seed", seed), ("trial", trial)):
         if type(number) is not int or number < 0:
             raise ValueError(f"'{key}' must be a whole number >= 0")
-    if type(params) is not dict or not all(map(_NUMBERS.__contains__, map(type, params.values()))):
+    if type(params) is not dict or _TEXT & set(map(type, params.values())):
         raise ValueError("'params' must map names to numbers")
+    for value in params.values():
+        _number(value)
     metrics = {key: _number(value) for key, value in row.items() if key not in _OWN_KEYS}
     return Record(method, task, id, seed, trial, params, status, metrics, seconds, bits, error, header)
 
 
-_NUMBERS = frozenset({int, float})
+_TEXT = {str}
+LARGEST = 1e300
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
 def _number(value: Any) -> float:
-    if type(value) is float:
-        return value
-    if type(value) is int:
+    if (type(value) is float or type(value) is int) and -LARGEST < value < LARGEST:
         return float(value)
     if type(value) is str and value in _NON_FINITE:
         return _NON_FINITE[value]
-    raise ValueError(f"{value!r} is not a number")
+    raise ValueError(f"{str(value)[:40]!r} is not a finite number")
 
 
 def _header(content: dict[str, Any], file: str, id: str, method: Mapping[str, Any]) -> Header:
@@ -191,7 +199,9 @@ def _header(content: dict[str, Any], file: str, id: str, method: Mapping[str, An
         raise ValueError("a header field has the wrong type")
     if header.commit is not None and not re.fullmatch(r"[0-9a-f]{40}", str(header.commit)):
         raise ValueError("'commit' must be 40 hex digits or null")
-    if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", header.module):
+    if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", header.started, re.ASCII):
+        raise ValueError("'started' must be a time such as 2026-01-31T12:00:00Z")
+    if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", header.module, re.ASCII):
         raise ValueError("'module' must be a dotted module name")
     return header
 
@@ -263,21 +273,26 @@ def set_aside(folder: Path, keys: set[Key]) -> int:
     """Take the records of these cells out of the unit files (they go on in ``set-aside/``); how many there were."""
     taken = 0
     for path in sorted(folder.glob("*.jsonl")):
-        lines = path.read_text("utf-8").splitlines(keepends=True)
-        keep: list[str] = []
-        out: list[str] = []
-        for line in lines[1:]:
-            row = json.loads(line)
-            (out if (row["method"], row["id"], row["seed"], row["trial"]) in keys else keep).append(line)
-        if out:
-            taken += len(out)
-            write_atomically(folder / "set-aside" / path.name, lines[0] + "".join(out))
-            if keep:
-                top = json.loads(lines[0]) | {"rows": len(keep)}
-                write_atomically(path, _line(top) + "".join(keep))
+        try:
+            top, *rows = _lines(path) or [{}]
+            out = [(row["method"], row["id"], row["seed"], row["trial"]) in keys for row in rows]
+        except (BadFile, FileNotFoundError, KeyError):  # damaged, or another run's doing: its cells count as missing
+            continue
+        if any(out):
+            taken += sum(out)
+            gone = [row for row, leaves in zip(rows, out, strict=True) if leaves]
+            kept = [row for row, leaves in zip(rows, out, strict=True) if not leaves]
+            count = len(list((folder / "set-aside").glob(f"{path.stem}-*")))
+            _rewrite(folder / "set-aside" / f"{path.stem}-{count}.jsonl", top, gone)
+            if kept:
+                _rewrite(path, top, kept)
             else:
-                path.unlink()
+                path.unlink(missing_ok=True)
     return taken
+
+
+def _rewrite(path: Path, top: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    write_atomically(path, "".join(map(_line, [{**top, "rows": len(rows)}, *rows])))
 
 
 # -- batches: what is published --------------------------------------------------------------------
@@ -369,7 +384,10 @@ def retracted(results: Path) -> dict[str, str]:
     """Retracted batch -> reason, from ``results/retracted/<batch>.toml``."""
     found = {}
     for path in sorted((results / "retracted").glob("*.toml")):
-        table = tomllib.loads(path.read_text("utf-8"))
+        try:
+            table = tomllib.loads(path.read_text("utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise BadFile(f"{path}: not TOML ({error})") from None
         if set(table) != {"reason"} or not isinstance(table["reason"], str):
             raise BadFile(f'{path}: one key, reason = "…"')
         found[path.stem] = table["reason"]
@@ -379,10 +397,10 @@ def retracted(results: Path) -> dict[str, str]:
 # -- precedence ------------------------------------------------------------------------------------
 
 
-def resolve(records: Iterable[Record], current: Mapping[str, str | None]) -> dict[Key, Record]:
-    """One record a cell: current source first, then a result before a failure, a clean tree, the earliest, the name.
+def resolve(records: Iterable[Record], current: Callable[[Record], bool]) -> dict[Key, Record]:
+    """One record a cell: a current one first, then a result before a failure, a clean tree, the earliest, the name.
 
-    ``current`` maps each module to the hash of its source now.
+    ``current`` tells whether a record was made with the source, and the trial's hyperparameters, of now.
     """
     best: dict[Key, Record] = {}
     for record in records:
@@ -392,22 +410,21 @@ def resolve(records: Iterable[Record], current: Mapping[str, str | None]) -> dic
     return best
 
 
-def _order(record: Record, current: Mapping[str, str | None]) -> tuple[Any, ...]:
+def _order(record: Record, current: Callable[[Record], bool]) -> tuple[Any, ...]:
     header = record.header
     assert header
-    stale = current.get(header.module) != header.source
-    return (stale, record.status not in MEASURED, header.dirty, header.started, header.file)
+    return (not current(record), record.status not in MEASURED, header.dirty, header.started, header.file)
 
 
-def disagreements(records: Iterable[Record], metric: str, tolerance: float) -> Iterator[tuple[Key, float, float]]:
-    """Cells measured more than once whose results differ by more than the tolerance: key, lowest, highest."""
-    seen: dict[Key, tuple[float, float]] = {}
-    for record in records:
+def disagreements(found: Iterable[Record], metric: str, tolerance: float) -> Iterator[tuple[Record, float, float]]:
+    """Cells measured more than once whose results differ by more than the tolerance: a record, lowest, highest."""
+    seen: dict[Key, tuple[Record, float, float]] = {}
+    for record in found:
         if record.status == "ok" and metric in record.metrics:
             value = record.metrics[metric]
-            low, high = seen.get(record.key, (value, value))
-            seen[record.key] = (min(low, value), max(high, value))
-    return ((key, low, high) for key, (low, high) in seen.items() if high - low > tolerance)
+            first, low, high = seen.get(record.key, (record, value, value))
+            seen[record.key] = (first, min(low, value), max(high, value))
+    return (case for case in seen.values() if case[2] - case[1] > tolerance)
 
 
 def by_run(records: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:

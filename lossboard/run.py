@@ -15,7 +15,7 @@ import time
 import traceback
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from lossboard import paths, records
 from lossboard.environment import Provenance
-from lossboard.errors import LossboardError
+from lossboard.errors import CheckFailed, LossboardError
 from lossboard.pools import Pool, WorkerDied
 from lossboard.protocol import Cell, Suite, Unit
 from lossboard.records import MEASURED, Key, Record
@@ -77,20 +77,24 @@ class Plan:
 
 def plan(cells: Sequence[Cell], methods: Mapping[str, Method], known: Iterable[Record]) -> Plan:
     """Compare what is asked with what is known."""
-    current = {method.module: source(method.module) for method in methods.values()}
-    best = records.resolve(known, current)
-    result = Plan({}, [], [], [])
+    sources = {key: source(method.module) for key, method in methods.items()}
+    asked = {cell.key: cell for cell in cells}
     rounded: dict[int, dict[str, Any]] = {}  # trials share one params object
+
+    def current(record: Record) -> bool:
+        params = asked[record.key].params
+        if id(params) not in rounded:
+            rounded[id(params)] = {key: records.plain(value) for key, value in params.items()}
+        made = record.header.source if record.header else None
+        return made == sources[record.method] and record.params == rounded[id(params)]
+
+    best = records.resolve((record for record in known if record.key in asked), current)
+    result = Plan({}, [], [], [])
     for cell in cells:
         record = best.get(cell.key)
         if record is None:
             result.missing.append(cell)
-            continue
-        params = rounded.get(id(cell.params))
-        if params is None:
-            params = rounded[id(cell.params)] = {key: records.plain(value) for key, value in cell.params.items()}
-        module = methods[cell.method].module
-        if record.header is None or record.header.source != current[module] or record.params != params:
+        elif not current(record):
             result.stale.append(cell)
         elif record.status in MEASURED:
             result.done[cell.key] = record
@@ -124,6 +128,7 @@ class Job:
     unit: Unit
     path: Path
     provenance: Provenance
+    sources: Mapping[str, str]  # of the unit's methods, when it was planned
     planned: float  # a file written since then is another run's
     error: str = ""  # not empty: write this failure for every cell instead of measuring
 
@@ -134,8 +139,6 @@ class Summary:
 
     cells: int = 0
     seconds: float = 0.0
-    statuses: Counter[str] = field(default_factory=Counter)
-    errors: dict[str, str] = field(default_factory=dict)  # method -> its first error
 
 
 def execute(
@@ -180,10 +183,6 @@ def execute(
                 progressed = True
                 tried |= {record.key for record in done}
                 summary.cells += len(done)
-                summary.statuses.update(record.status for record in done)
-                for record in done:
-                    if record.error:
-                        summary.errors.setdefault(record.method, record.error)
                 report(job_cost, done)
         except WorkerDied as death:
             suspects = [job.path for job in batch if _left_locked(job.path, begun)]
@@ -203,8 +202,9 @@ def _jobs(
     """The units of these cells, largest first."""
     found, planned = [], time.time()
     for unit in suite_module(suite.name).group(cells):
-        keys = [(cell.key, source(methods[cell.method].module) or "") for cell in unit.cells]
-        found.append(Job(suite.name, unit, records.unit_path(folder, suite.name, keys), provenance, planned))
+        made = {cell.method: source(methods[cell.method].module) or "" for cell in unit.cells}
+        path = records.unit_path(folder, suite.name, [(cell.key, made[cell.method]) for cell in unit.cells])
+        found.append(Job(suite.name, unit, path, provenance, made, planned))
     return sorted(found, key=lambda job: -job.unit.cost)
 
 
@@ -242,13 +242,25 @@ def _perform(job: Job) -> list[Record]:
     from lossboard.data import load, pins
 
     context = Context(suite_methods(_suite(job.suite)), load)
+    _unchanged(job, context.methods)
     done = _failures(job.unit, "error", job.error) if job.error else list(_measure(job, context))
-    methods = {key: context.methods[key] for key in sorted({cell.method for cell in job.unit.cells})}
-    names = {key: {"module": method.module, "source": source(method.module) or ""} for key, method in methods.items()}
+    names = {key: {"module": context.methods[key].module, "source": made} for key, made in sorted(job.sources.items())}
     data = {cell.task.dataset: pins()[cell.task.dataset].digest for cell in job.unit.cells}
     header = {"suite": job.suite, **job.provenance.header(), "data": data}
     records.write_unit(job.path, header, names, done)
     return done
+
+
+def _unchanged(job: Job, methods: Mapping[str, Method]) -> None:
+    """This process measures what it imported: that must be what was planned, and what the records will say.
+
+    ``source`` remembers the file as it was at this process's first unit, when its methods were imported.
+    """
+    for key, made in job.sources.items():
+        if source(methods[key].module) != made:
+            raise CheckFailed(
+                f"the source of '{key}' changed while the run was at work; run again to measure the new one"
+            )
 
 
 @functools.cache

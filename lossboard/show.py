@@ -17,8 +17,8 @@ from rich.text import Text
 from lossboard.board import Board, Row, Score
 from lossboard.records import Record
 
-console = Console(width=None if sys.stdout.isatty() else 160)
-errors = Console(stderr=True)
+console = Console(width=None if sys.stdout.isatty() else 160, markup=False, highlight=False)  # contributed text
+errors = Console(stderr=True, markup=False, highlight=False)
 
 Report = Callable[[float, list[Record]], None]
 
@@ -36,6 +36,10 @@ def duration(seconds: float | None) -> str:
     if seconds < 3600:
         return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
     return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
+
+
+def bold(text: object) -> Text:
+    return Text(str(text), style="bold")
 
 
 class _TimeLeft(ProgressColumn):

@@ -20,7 +20,7 @@ def source(module: str) -> str | None:
     found: dict[str, str] = {}
     try:
         _collect(module, found)
-    except ModuleNotFoundError:
+    except (ModuleNotFoundError, SyntaxError, ValueError, OSError):  # gone, or nothing that Python can read
         return None
     text = "\n".join(f"{name}\n{found[name]}" for name in sorted(found, key=lambda name: (name != module, name)))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -36,7 +36,7 @@ def _collect(module: str, found: dict[str, str]) -> None:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
             node.body = node.body[1:]
     found[module] = _text(tree)
-    for name in sorted(_imports(tree)):
+    for name in sorted(_imports(tree, module if path.stem == "__init__" else module.rpartition(".")[0])):
         if name.startswith("reference.") and name != HARNESS and name not in found and _file(name):
             _collect(name, found)
 
@@ -51,14 +51,16 @@ def _text(node: object) -> str:
     return repr(node)
 
 
-def _imports(tree: ast.AST) -> set[str]:
-    """Every dotted name that the tree imports: modules, and names that may be modules."""
+def _imports(tree: ast.AST, package: str) -> set[str]:
+    """Every dotted name that the tree of a module in this package imports: modules, and names that may be modules."""
     names = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            names |= {base} | {f"{base}.{alias.name}" for alias in node.names}
     return names
 
 

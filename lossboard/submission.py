@@ -2,64 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from lossboard import paths, records
+from lossboard.board import currency
 from lossboard.environment import provenance
 from lossboard.errors import CheckFailed
 from lossboard.protocol import Suite, Track
 from lossboard.records import Record
-from lossboard.sources import source
 from reference.methods import Method
 
 
-def submit(
-    suite: Suite, track: Track, methods: Mapping[str, Method], local: Iterable[Record]
-) -> Iterator[tuple[Path, int]]:
-    """Seal what is not published yet; yields each batch's path and number of cells. The control comes first.
+@dataclass(frozen=True)
+class Sealed:
+    """A batch that was written, and what its reviewer will ask about."""
+
+    path: Path
+    cells: int
+    remarks: tuple[str, ...]
+
+
+def submit(suite: Suite, track: Track, methods: Mapping[str, Method], local: Iterable[Record]) -> Iterator[Sealed]:
+    """Seal what is current, of this track and not published yet; the control comes first.
 
     Raises:
-        CheckFailed: no git commit to name, or nothing to publish.
+        CheckFailed: no git commit to name, nothing to publish, or what would be published was retracted.
     """
     if provenance().commit is None:
-        raise CheckFailed(
-            "submit needs git: a batch names the commit it was measured at. Clone the repository and run there"
-        )
-    wanted = {task.id for task in track.tasks}
-    published = {
-        (*r.key, records.conditions(r.header)) for r in records.read_results(paths.results(), suite.name)[0] if r.header
-    }
-    sources = {method.module: source(method.module) for method in methods.values()}
-    fresh = [
-        r
-        for r in local
-        if r.method in methods
-        and r.id in wanted
-        and r.header
-        and sources[methods[r.method].module] == r.header.source
-        and (*r.key, records.conditions(r.header)) not in published
-    ]
+        raise CheckFailed("submit needs git: a batch names the commit it was measured at. Clone and run there")
+    fresh = _fresh(suite, track, methods, local)
     if not fresh:
         raise CheckFailed(
-            f"nothing to publish: no current local record of {suite.name} {track.name} that is not published already"
+            f"nothing to publish: no current record of {suite.name} {track.name} here that is not published already"
         )
     if any(r.header.commit is None for r in fresh if r.header):
         raise CheckFailed("some records were measured without git (no commit): measure again with --fresh in a clone")
     yield from _seal(suite, fresh)
 
 
-def _seal(suite: Suite, fresh: list[Record]) -> Iterator[tuple[Path, int]]:
+def _fresh(suite: Suite, track: Track, methods: Mapping[str, Method], local: Iterable[Record]) -> list[Record]:
+    """Current local records of a track without a published result, or for failures without any published record."""
+    wanted = {task.id for task in track.tasks}
+    known: dict[tuple[object, ...], bool] = {}
+    for r in records.read_results(paths.results(), suite.name)[0]:
+        assert r.header
+        key = (*r.key, records.conditions(r.header), r.header.source, tuple(sorted(r.params.items())))
+        known[key] = known.get(key, False) or r.status in records.MEASURED
+    current = currency(suite)
+    found = []
+    for r in local:
+        if r.method in methods and r.id in wanted and r.header and current(r):
+            key = (*r.key, records.conditions(r.header), r.header.source, tuple(sorted(r.params.items())))
+            if key not in known or (not known[key] and r.status in records.MEASURED):
+                found.append(r)
+    return found
+
+
+def _seal(suite: Suite, fresh: list[Record]) -> Iterator[Sealed]:
+    gone = records.retracted(paths.results())
     groups = records.by_run(_once(fresh))
     controls: dict[str, str] = {}
     for (method, _), group in sorted(groups.items(), key=lambda item: (item[0][0] != suite.control, item[0])):
         assert group[0].header
         run = records.conditions(group[0].header)
-        control = controls.get(run) or _published_control(suite, run)
-        path = records.seal(paths.results(), method, group, None if method == suite.control else control)
+        control = None if method == suite.control else controls.get(run) or _published_control(suite, run)
+        path = records.seal(paths.results(), method, group, control)
+        if path.stem in gone:
+            path.unlink()
+            raise CheckFailed(f"{path.stem} was retracted ({gone[path.stem]}): measure again with --fresh")
         if method == suite.control:
             controls[run] = path.stem
-        yield path, len(group)
+        yield Sealed(path, len(group), tuple(_remarks(suite, group, control)))
+
+
+def _remarks(suite: Suite, group: Sequence[Record], control: str | None) -> Iterator[str]:
+    method, header = group[0].method, group[0].header
+    if method != suite.control and control is None:
+        yield f"no record of {suite.control} from the same run to compare with; run --only {suite.control},{method}"
+    if header and header.dirty:
+        yield "measured with uncommitted changes: commit them and measure again with --fresh"
+    failed = sum(record.status not in records.MEASURED for record in group)
+    if failed:
+        yield f"{failed} cells failed"
 
 
 def _published_control(suite: Suite, run: str) -> str | None:

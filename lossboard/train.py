@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lossboard.errors import UsageError
 from lossboard.problem import Outcome, Problem, Run, fingerprint
 from lossboard.protocol import Recipe
 from reference.methods import Method, MethodError
@@ -73,8 +74,14 @@ def train(method: Method, run: Run, network: Callable[[torch.Generator], nn.Modu
 
 
 def batch_size(recipe: Recipe, rows: int) -> int:
-    """The recipe's, or for few rows the largest multiple of 16 among them."""
-    return min(recipe.batch, rows // 16 * 16 or rows)
+    """The recipe's, or for few rows the largest multiple of 16 among them.
+
+    Raises:
+        UsageError: fewer than 16 training rows.
+    """
+    if rows < 16:
+        raise UsageError(f"{rows} training rows: networks are trained on batches of at least 16")
+    return min(recipe.batch, rows // 16 * 16)
 
 
 def check_shape(method: Method, values: Tensor, batch: int) -> None:

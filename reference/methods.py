@@ -209,7 +209,12 @@ def catalogue(kind: str) -> Mapping[str, Method]:
         raise UnknownMethod(f"no kind of method '{kind}'; there are: {', '.join(PACKAGES)}")
     package = importlib.import_module(PACKAGES[kind])
     for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-        importlib.import_module(found.name)
+        try:
+            importlib.import_module(found.name)
+        except MethodError:
+            raise
+        except Exception as error:
+            raise MethodError(f"{found.name} cannot be imported: {type(error).__name__}: {error}") from error
     for point in entry_points(group=ENTRY_POINTS):
         try:
             point.load()

@@ -30,7 +30,7 @@ def fill(suite: protocol.Suite, method: str, score, val=None, **more) -> list[Re
             {"last": score(task.name, seed, trial), "val": val(task.name, seed, trial)}, header=HEADER, **more,
         )
         for task in suite.track("quick").tasks
-        for seed in range(4)
+        for seed in range(5)
         for trial in range(2)
     ]  # fmt: skip
 
@@ -40,7 +40,7 @@ def build(suite: protocol.Suite, records: list[Record], **more) -> board.Board:
 
 
 def noise(seed: int) -> float:
-    return [0.0, 0.01, -0.01, 0.004][seed]
+    return [0.0, 0.01, -0.01, 0.004, 0.001][seed]
 
 
 def test_the_trial_is_chosen_by_validation_task_by_task_and_never_by_test(suite: protocol.Suite) -> None:
@@ -66,7 +66,7 @@ def test_equal_trials_go_to_the_lower_number(suite: protocol.Suite) -> None:
 
 def test_ranks_ties_and_order(suite: protocol.Suite) -> None:
     records = fill(suite, "good", lambda t, s, k: 0.9 + noise(s))
-    records += fill(suite, "twin", lambda t, s, k: 0.9 + noise(3 - s))
+    records += fill(suite, "twin", lambda t, s, k: 0.9 + noise(4 - s))
     records += fill(suite, "poor", lambda t, s, k: 0.3 + 1.5 * noise(s))
     rows = {row.method: row for row in build(suite, records).rows}
     assert rows["good"].rank == rows["twin"].rank == (1, 2)
@@ -80,7 +80,7 @@ def test_failures_count_as_zero_and_are_shown(suite: protocol.Suite) -> None:
     broken = [replace(r, status="diverged", metrics={}) if r.seed == 0 else r for r in records]
     (row,) = build(suite, broken).rows
     assert row.coverage == 1, "diverged is a result"
-    assert row.tasks["digits/clean"].mean == pytest.approx(0.6)
+    assert row.tasks["digits/clean"].mean == pytest.approx(0.64)
     assert row.failures == 2
     assert row.rank == (1, 1)
 
@@ -93,8 +93,8 @@ def test_missing_cells_and_errors_take_the_rank(suite: protocol.Suite) -> None:
     rows = {row.method: row for row in shown.rows}
     assert [row.method for row in shown.rows] == ["whole", "part", "failed"]
     assert rows["part"].rank is None
-    assert rows["part"].coverage == pytest.approx(15 / 16)
-    assert rows["failed"].coverage == pytest.approx(12 / 16)
+    assert rows["part"].coverage == pytest.approx(19 / 20)
+    assert rows["failed"].coverage == pytest.approx(16 / 20)
 
 
 def test_stale_rows_are_listed_and_not_ranked(suite: protocol.Suite) -> None:
@@ -136,7 +136,7 @@ def test_comparison_with_other_records_of_the_same_cells(suite: protocol.Suite) 
     ours = fill(suite, "a", lambda *_: 0.5, bits="00")
     theirs = [replace(r, bits="11", metrics={"last": 0.54}) if r.task == "digits/dirty" else r for r in ours]
     same = board.compare(suite, ours, theirs)
-    assert (same.cells, same.same_bits) == (16, 8)
+    assert (same.cells, same.same_bits) == (20, 10)
     assert same.largest == pytest.approx(0.04)
     assert "a on digits/dirty" in same.where
     other_params = [replace(r, params={"lr": 9.0}) for r in theirs]
@@ -163,10 +163,25 @@ def test_the_command_board_imports_no_torch() -> None:
     subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parents[1], stdout=subprocess.DEVNULL)
 
 
-def test_is_stale_follows_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = sources.source("reference.losses.gce")
-    record = Record(
-        "gce", "t", "i", 0, 0, {}, "ok", {}, header=replace(HEADER, module="reference.losses.gce", source=now or "")
+def test_a_record_is_current_with_the_source_and_the_trial_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOSSBOARD_ROOT", raising=False)
+    suite = protocol.load("noisy")
+    current = board.currency(suite)
+    task = suite.track("quick").tasks[0]
+    header = replace(HEADER, module="reference.losses.gce", source=sources.source("reference.losses.gce") or "")
+    record = Record("gce", task.name, task.id, 0, 1, {"lr": 0.01}, "ok", {}, header=header)
+    assert current(record)
+    assert not current(replace(record, params={"lr": 0.02}))
+    assert not current(replace(record, trial=2))
+    assert not current(replace(record, header=replace(header, source="0" * 12)))
+
+
+def test_seeds_that_only_some_blocks_pin(suite: protocol.Suite) -> None:
+    (block,) = suite.track("quick").blocks
+    more = replace(
+        block, tasks=(replace(block.tasks[0], name="letter/clean", dataset="letter", data="0"),), seeds=(0, 1)
     )
-    assert not board.is_stale(record)
-    assert board.is_stale(replace(record, header=replace(record.header or HEADER, source="0" * 12)))
+    track = replace(suite.track("quick"), blocks=(block, more))
+    shown = board.build(suite, track, fill(suite, "a", lambda t, s, k: 0.5 + noise(s)), seeds=[4])
+    assert shown.tasks == ("digits/clean", "digits/dirty")
+    assert shown.rows[0].coverage == 1

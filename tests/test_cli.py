@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,7 @@ USAGE = [  # call, what the message must say
     (("run", "noisi"), "did you mean noisy"),
     (("plan", "noisy", "--track", "quik"), "did you mean quick"),
     (("plan", "noisy", "--seeds", "0,99"), "no seed 99"),
+    (("board", "noisy", "--seeds", "99"), "no seed 99"),
     (("plan", "noisy", "--seeds", "a"), "whole numbers separated by commas"),
     (("list", "loses"), "did you mean losses"),
     (("why", "noisy/gce"), "a cell is suite/method/dataset/corruption"),
@@ -127,9 +129,58 @@ def test_submit_publishes_and_the_published_board_is_the_local_one(root: Path) -
     assert f"published: {toy.CELLS} cells compared" in again.stdout
     assert "largest difference of a mean 0.00 points" in again.stdout
     assert f"all {toy.CELLS} cells are done" in again.stdout
-    assert "84 missing" not in again.stdout
     filled = toy.call(root, "run", "toy", "--no-page", "--fresh", "--fill")
     assert "all 0 cells are done" in filled.stdout, "--fill leaves out what is published"
+
+
+def test_mended_cells_are_published_and_a_retracted_batch_is_not_again(root: Path) -> None:
+    (root / ".gitignore").write_text("two-1\n")
+    commit(root)
+    (root / "two-1").write_text("memory")
+    assert toy.call(root, "run", "toy", "--no-page", "--only", "one,two").returncode == 1
+    first = toy.call(root, "submit", "toy", "--only", "two")
+    assert "4 cells failed" in first.stderr
+    assert "no record of one from the same run" in first.stderr
+    (root / "two-1").unlink()
+    assert toy.call(root, "run", "toy", "--no-page", "--only", "one,two").returncode == 0
+    assert "4 cells" in toy.call(root, "submit", "toy", "--only", "two").stdout
+    row = json.loads(toy.call(root, "board", "toy", "--json").stdout)["rows"][0]
+    assert (row["id"], row["coverage"], row["failures"]) == ("two", 1, 0)
+    assert toy.call(root, "submit", "toy", "--only", "one").returncode == 0
+    batch = next((root / "results" / "toy" / "one").iterdir())
+    (root / "results" / "retracted").mkdir()
+    (root / "results" / "retracted" / f"{batch.stem}.toml").write_text('reason = "a broken disk"')
+    batch.unlink()
+    again = toy.call(root, "submit", "toy", "--only", "one")
+    assert again.returncode == 1
+    assert "was retracted (a broken disk): measure again with --fresh" in again.stderr.replace("\n", " ")
+    assert not batch.exists()
+
+
+def test_another_budget_is_measured_once_and_ranked(root: Path) -> None:
+    assert toy.call(root, "run", "toy", "--no-page").returncode == 0
+    pins = root / "suites" / "toy" / "suite.toml"
+    pins.write_text(pins.read_text().replace("rates = [0.2]", "rates = [0.3]"))
+    assert f"{toy.CELLS // 2} stale" in toy.call(root, "plan", "toy").stdout
+    assert toy.call(root, "run", "toy", "--no-page").returncode == 0
+    assert f"{toy.CELLS} done" in toy.call(root, "plan", "toy").stdout
+    rows = json.loads(toy.call(root, "board", "toy", "--local", "--json").stdout)["rows"]
+    assert all(row["coverage"] == 1 and not row["stale"] for row in rows)
+
+
+def test_a_source_edited_during_a_run_is_never_given_to_old_numbers(root: Path) -> None:
+    environ = toy.environ(root, TOY_SECONDS="1.5")
+    process = subprocess.Popen(toy.command(root, "run", "toy", "--no-page", "--jobs", "1"), env=environ)
+    locks = root / ".lossboard" / "units" / "toy" / "locks"
+    while not list(locks.glob("*.lock")):
+        time.sleep(0.05)
+    time.sleep(1)
+    code = root / "suites" / "toy" / "__init__.py"
+    code.write_text(code.read_text().replace('"one": 0.1', '"one": 0.7'))
+    process.wait(timeout=120)
+    rows = json.loads(toy.call(root, "board", "toy", "--local", "--json").stdout)["rows"]
+    assert rows
+    assert all(row["stale"] for row in rows)
 
 
 def test_a_fresh_clone_really_runs(root: Path, tmp_path: Path) -> None:
@@ -142,7 +193,7 @@ def test_a_fresh_clone_really_runs(root: Path, tmp_path: Path) -> None:
     git(root, "clone", "--quiet", str(root), str(clone))
     assert f"{toy.CELLS} missing" in toy.call(clone, "plan", "toy").stdout
     result = toy.call(clone, "run", "toy", "--no-page", "--only", "two")
-    assert "16 cells in" in result.stdout
+    assert "20 cells in" in result.stdout
     assert "published" in result.stdout
 
 
@@ -163,9 +214,16 @@ def test_why_tells_done_stale_superseded_failed_and_retracted(root: Path) -> Non
     assert "does not count; retracted: a broken disk" in toy.call(root, "why", "toy/two/digits/clean/0/0").stdout
     code = root / "suites" / "toy" / "__init__.py"
     code.write_text(code.read_text() + "\nX = 1\n")
-    assert "stale, the method's source has changed" in toy.call(root, "why", "toy/two/digits/clean/0/0").stdout
+    assert (
+        "stale, the method's source or the trial has changed"
+        in toy.call(root, "why", "toy/two/digits/clean/0/0").stdout
+    )
     assert f"{toy.CELLS} stale" in toy.call(root, "plan", "toy").stdout
-    assert "missing: no record" in toy.call(root, "why", "toy/none/digits/clean/0/0").stdout
+    code.write_text(code.read_text().replace("X = 1", ""))
+    assert "missing: no such record" in toy.call(root, "why", "toy/two/digits/clean/99").stdout
+    unknown = toy.call(root, "why", "toy/too/digits/clean/0/0")
+    assert unknown.returncode == 2
+    assert "did you mean two" in unknown.stderr
 
 
 def test_words_keep_records_current_and_formulas_do_not(root: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from lossboard.errors import UsageError
 from lossboard.fleet import Layout, fleet, forward
 from lossboard.problem import Problem, Run, stream
 from lossboard.protocol import Recipe
@@ -168,6 +169,11 @@ def test_one_diverged_run_leaves_the_others_alone() -> None:
     assert broken.metrics() == {}
     assert (first.status, last.status) == ("ok", "ok")
     assert fleet(method, runs[2:], [7], RECIPE)[0].bits == last.bits
+
+
+def test_fewer_rows_than_sixteen_are_refused() -> None:
+    with pytest.raises(UsageError, match="at least 16"):
+        fleet(catalogue("loss")["ce"], [Run(problem(9, 7, 0, train=15), {"lr": 0.1}, ("test", 0))], [7], RECIPE)
 
 
 def test_fewer_rows_than_a_batch() -> None:

@@ -25,13 +25,25 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return loaded
 
 
+ANOTHER_TASK = """
+[[tracks.quick.tasks]]
+dataset = "digits"
+corruption = "third"
+split = "all"
+model = "none"
+recipe = "none"
+
+[corruption.third]
+kind = "third"
+
+"""
 WRONG = [  # what to write, in place of what, and what the message must say
     ("epochs = 1", "epoch = 1", r"\[recipe.none\]: unknown key 'epoch'; did you mean epochs\?"),
     ("epochs = 1\n", "", r"\[recipe.none\]: missing 'epochs'"),
     ("batch = 16", "batch = 20", "multiple of 16"),
-    ("seeds = [0, 1, 2, 3]", "seeds = [0, 1, 1]", r"seeds: \[1\] stand twice"),
-    ("seeds = [0, 1, 2, 3]", "seeds = [0.5]", "whole numbers"),
-    ("seeds = [0, 1, 2, 3]", "seeds = []", "whole numbers"),
+    ("seeds = [0, 1, 2, 3, 4]", "seeds = [0, 1, 1]", r"seeds: \[1\] stand twice"),
+    ("seeds = [0, 1, 2, 3, 4]", "seeds = [0.5]", "whole numbers"),
+    ("seeds = [0, 1, 2, 3, 4]", "seeds = []", "whole numbers"),
     ('corruption = ["clean", "dirty"]', 'corruption = ["clean", "clean"]', "task 'digits/clean' stands twice"),
     ('corruption = ["clean", "dirty"]', 'corruption = "dirt"', r"no \[corruption.dirt\]; did you mean dirty\?"),
     ('dataset = "digits"', 'dataset = "digit"', "did you mean digits"),
@@ -43,6 +55,19 @@ WRONG = [  # what to write, in place of what, and what the message must say
     ('kind = "random"', 'kind = "randm"', "did you mean random"),
     ("val = 0.2", "val = 0.9", "below 1"),
     ("version = 1", "version = ", "suite.toml"),
+    ("version = 1", 'version = "one"', "version = 'one' must be int"),
+    ("epochs = 1", "epochs = 1.5", "epochs = 1.5 must be int"),
+    ("rate = 0.5", "rate = 1.5", "between 0 and 1"),
+    ("lr = 0.1", "lr = nan", "lr = nan must be float"),
+    ("lr = 0.1", 'lr = 0.1\nmomentum = "0.9"', "momentum = '0.9' must be float"),
+    ("rates = [0.2]", 'rates = ["0.2"]', "must be tuple"),
+    ("rates = [0.2]", "rates = [0.2, 0.2]", "one stands twice"),
+    ("tolerance = 0.01", 'tolerance = "x"', "tolerance = 'x' must be a number"),
+    (
+        "[corruption.clean]",
+        ANOTHER_TASK.replace('"third"', '"dirty"', 1) + "[corruption.clean]",
+        "'digits/dirty' stands twice",
+    ),
 ]
 
 
@@ -62,20 +87,8 @@ def test_an_unknown_suite_or_track_answers_with_the_nearest(load) -> None:
         suite.track("quik")
 
 
-ANOTHER_TASK = """
-[[tracks.quick.tasks]]
-dataset = "digits"
-corruption = "third"
-split = "all"
-model = "none"
-recipe = "none"
-
-[corruption.third]
-kind = "third"
-
-"""
 HARMLESS = [
-    ("seeds = [0, 1, 2, 3]", "seeds = [0, 1, 2, 3, 4]"),
+    ("seeds = [0, 1, 2, 3, 4]", "seeds = [0, 1, 2, 3, 4, 5]"),
     ("[corruption.clean]", ANOTHER_TASK + "[corruption.clean]"),
     ('last = "score"', 'last = "score"\nextra = "another metric"'),
     ('rank = "last"', 'rank = "val"'),
@@ -132,10 +145,12 @@ def test_trial_zero_is_the_default_and_every_method_gets_as_many() -> None:
     assert tunable[0] == {"lr": 0.1, "q": 0.5}
     assert [trial["lr"] for trial in plain] == [trial["lr"] for trial in tunable], "the same learning rates for all"
     assert all(0.01 <= trial["lr"] <= 1 and 0 <= trial["q"] <= 1 for trial in tunable)
-    assert [trial["q"] for trial in tunable[1:]] == pytest.approx([1 / 3, 2 / 3, 1 / 9, 4 / 9], abs=1e-4), (
+    assert [trial["q"] for trial in tunable[1:]] == pytest.approx([2 / 3, 1 / 9, 4 / 9, 7 / 9], abs=1e-4), (
         "Halton, base 3"
     )
-    assert [trial["lr"] for trial in plain[1:]] == pytest.approx([0.1, 0.01**0.75, 0.01**0.25, 0.01**0.875], rel=1e-3)
+    assert [trial["lr"] for trial in plain[1:]] == pytest.approx(
+        [0.01**0.75, 0.01**0.25, 0.01**0.875, 0.01**0.375], rel=1e-3
+    )
 
 
 def test_a_grid_of_learning_rates() -> None:

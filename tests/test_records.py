@@ -1,5 +1,6 @@
 """Units and batches: canonical form, damage, hand edits, precedence, sealing."""
 
+import hashlib
 import json
 import math
 from collections.abc import Callable
@@ -102,13 +103,15 @@ def test_a_tampered_batch_is_refused_by_name(tmp_path: Path, damage: Callable[[P
 
 WRONG_ROWS = [
     ({"status": "fine"}, "status 'fine'"),
+    ({"last": 10**400}, "is not a finite number"),
+    ({"params": {"q": -(10**400)}}, "is not a finite number"),
     ({"seed": -1}, "'seed' must be a whole number"),
     ({"seed": "0"}, "'seed' must be a whole number"),
     ({"params": {"q": "0.7"}}, "'params' must map names to numbers"),
-    ({"last": "high"}, "'high' is not a number"),
-    ({"last": True}, "True is not a number"),
+    ({"last": "high"}, "'high' is not a finite number"),
+    ({"last": True}, "'True' is not a finite number"),
     ({"task": "x" * 3000}, "'task' must be a text"),
-    ({"seconds": None}, "None is not a number"),
+    ({"seconds": None}, "'None' is not a finite number"),
     ({"error": "\ud800"}, "surrogates not allowed"),
 ]
 
@@ -121,6 +124,25 @@ def test_rows_are_checked_key_by_key(tmp_path: Path, change: dict, message: str)
     path = records.batch_path(tmp_path, "noisy", "gce", text)
     path.write_text(text)
     with pytest.raises(BadFile, match=message):
+        records.read_batch(path)
+
+
+def test_an_overflowing_float_and_bad_bytes_are_refused(tmp_path: Path) -> None:
+    good = records.seal(tmp_path, "gce", [record()], control=None).read_bytes()
+    for content, message in (
+        (good.replace(b'"last":0.5', b'"last":1e400'), "finite"),
+        (good[:-2] + b"\xff}\n", "UTF-8"),
+    ):
+        path = tmp_path / "noisy" / "gce" / f"{hashlib.sha256(content).hexdigest()[:12]}.jsonl"
+        path.write_bytes(content)
+        with pytest.raises(BadFile, match=message):
+            records.read_batch(path)
+
+
+@pytest.mark.parametrize("started", ["", "0000", "yesterday"])
+def test_a_start_that_is_no_time_is_refused(tmp_path: Path, started: str) -> None:
+    path = records.seal(tmp_path, "gce", [record(header=replace(HEADER, started=started))], control=None)
+    with pytest.raises(BadFile, match="'started' must be a time"):
         records.read_batch(path)
 
 
@@ -155,9 +177,15 @@ def test_retraction_takes_a_reason_and_hides_the_cells(tmp_path: Path) -> None:
     note.write_text('because = "x"')
     with pytest.raises(BadFile, match="reason"):
         records.read_results(tmp_path, "noisy")
+    note.write_text("reason = ")
+    with pytest.raises(BadFile, match="not TOML"):
+        records.read_results(tmp_path, "noisy")
 
 
-CURRENT = {"reference.losses.gce": "0123456789ab"}
+def current(record: Record) -> bool:
+    return record.header is not None and record.header.source == "0123456789ab"
+
+
 PRECEDENCE = [  # the winner, and what it beats
     ({}, {"source": "old"}),
     ({"dirty": True}, {"source": "old"}),
@@ -171,25 +199,27 @@ PRECEDENCE = [  # the winner, and what it beats
 def test_precedence(winner: dict, loser: dict) -> None:
     one, two = record(header=replace(HEADER, **winner)), record(header=replace(HEADER, **loser))
     for order in ([one, two], [two, one]):
-        assert records.resolve(order, CURRENT) == {one.key: one}
+        assert records.resolve(order, current) == {one.key: one}
 
 
 def test_a_result_beats_a_failure_and_stale_results_do_not() -> None:
     good, failed = record(header=replace(HEADER, started="2027")), record(status="oom", metrics={})
-    assert records.resolve([failed, good], CURRENT)[good.key] is good
+    assert records.resolve([failed, good], current)[good.key] is good
     stale = replace(good, header=replace(HEADER, source="old"))
-    assert records.resolve([failed, stale], CURRENT)[good.key] is failed
+    assert records.resolve([failed, stale], current)[good.key] is failed
 
 
 def test_disagreements_beyond_the_tolerance_are_listed() -> None:
     found = [record(last=0.5), record(last=0.52), record(1, last=0.5), record(1, last=0.9)]
-    assert [(key[2], low, high) for key, low, high in records.disagreements(found, "last", 0.05)] == [(1, 0.5, 0.9)]
+    assert [(first.seed, low, high) for first, low, high in records.disagreements(found, "last", 0.05)] == [
+        (1, 0.5, 0.9)
+    ]
 
 
 def test_units_round_trip_and_set_aside_keeps_what_it_takes(tmp_path: Path) -> None:
     rows = [record(seed) for seed in range(3)]
     names = {"gce": {"module": HEADER.module, "source": HEADER.source}}
-    top = {"suite": "noisy", "commit": None, "dirty": True, "env": {}, "data": {}, "started": "2026"}
+    top = {"suite": "noisy", "commit": None, "dirty": True, "env": {}, "data": {}, "started": "2026-01-01T00:00:00Z"}
     path = records.unit_path(tmp_path, "noisy", [(r.key, "s") for r in rows])
     assert path != records.unit_path(tmp_path, "noisy", [(r.key, "t") for r in rows]), "another source, another file"
     records.write_unit(path, top, names, rows)
@@ -198,6 +228,9 @@ def test_units_round_trip_and_set_aside_keeps_what_it_takes(tmp_path: Path) -> N
     assert [r.row() for r in found] == [r.row() for r in rows]
     assert records.set_aside(tmp_path, {rows[1].key}) == 1
     assert [r.seed for r in records.read_units(tmp_path)[0]] == [0, 2]
-    assert '"seed":1' in (tmp_path / "set-aside" / path.name).read_text()
+    assert '"seed":1' in (tmp_path / "set-aside" / f"{path.stem}-0.jsonl").read_text()
     assert records.set_aside(tmp_path, {rows[0].key, rows[2].key}) == 2
     assert not path.exists()
+    assert len(list((tmp_path / "set-aside").iterdir())) == 2, "what was set aside before is kept"
+    (tmp_path / "bad.jsonl").write_bytes(b"\xff\n")
+    assert records.set_aside(tmp_path, {rows[0].key}) == 0

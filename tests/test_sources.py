@@ -68,12 +68,19 @@ def test_what_it_imports_from_the_reference_counts_and_the_decorators_do_not(tmp
         )
         return run.stdout.decode() or run.stderr.decode()
 
+    (package / "beside.py").write_text("k = 1\n")
+    (package / "mine.py").write_text(
+        "from reference.methods import loss\nfrom reference import softmax\nfrom .beside import k\n"
+    )
     first = now()
     assert len(first.strip()) == 12
     (package / "methods.py").write_text("def loss(): return 1\n")
     assert now() == first
-    (package / "inner.py").write_text("k = 2\n")
-    assert now() != first
+    for name in ("inner", "beside"):
+        (package / f"{name}.py").write_text("k = 2\n")
+        assert now() != first, name
+        (package / f"{name}.py").write_text("k = 1\n")
+        assert now() == first
 
 
 def test_a_module_that_is_gone_has_none() -> None:

@@ -24,7 +24,7 @@ val = "score seen by tuning"
 
 [tracks.quick]
 summary = "seconds"
-seeds = [0, 1, 2, 3]
+seeds = [0, 1, 2, 3, 4]
 budget = "rates"
 
 [[tracks.quick.tasks]]
@@ -135,4 +135,4 @@ def call(root: Path, *args: str, **more: str) -> subprocess.CompletedProcess[str
     return subprocess.run(command(root, *args), env=environ(root, **more), capture_output=True, text=True, timeout=120)
 
 
-CELLS = 5 * 2 * 4 * 2  # methods x tasks x seeds x trials
+CELLS = 5 * 2 * 5 * 2  # methods x tasks x seeds x trials

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from lossboard.protocol import Cell, Split, Task, Unit
+from lossboard.errors import UsageError
+from lossboard.protocol import Cell, Split, Task, Unit, nearest
 from lossboard.records import Record
 from lossboard.run import Context, chunks
 
@@ -57,6 +58,8 @@ def run(unit: Unit, context: Context) -> Iterable[Record]:
     if task.model.kind == "mlp":
         width = task.model.width or min(features.shape[1], runs[0].problem.classes)
         outcomes = fleet(method, runs, [width] * task.model.layers, task.recipe)
+    elif task.model.kind != "cnn":
+        raise UsageError(f"model kind '{task.model.kind}'; {nearest(task.model.kind, ('mlp', 'cnn'))}")
     else:
         from reference.models.cnn import CNN
 
@@ -81,12 +84,14 @@ def run(unit: Unit, context: Context) -> Iterable[Record]:
 def problem(task: Task, seed: int, data: Callable[[str], Dataset]) -> Problem:
     """The task's data for one seed: split, then labels corrupted in the training and validation rows alone."""
     from lossboard.problem import Problem, divided, stream
-    from reference.noise import corrupt
+    from reference.noise import KINDS, corrupt
 
     features, labels, own, classes = _scaled(task.dataset, task.split, data)
     train, val, test = divided(task.split, len(labels), own, stream(task.dataset, seed, "split"))
     rows = _joined(train, val)
     kind, rate = task.corruption.kind, task.corruption.rate
+    if kind not in KINDS:
+        raise UsageError(f"corruption kind '{kind}'; {nearest(kind, KINDS)}")
     noisy = labels.clone()
     noisy[rows] = corrupt(
         kind,
