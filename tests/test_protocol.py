@@ -129,7 +129,15 @@ def test_the_task_ids_of_the_noisy_suite_are_what_records_were_made_with(monkeyp
     assert {name: known[name] for name in PUBLISHED} == PUBLISHED
 
 
-PUBLISHED: dict[str, str] = {}
+PUBLISHED = {
+    "digits/class-0.1": "967075305645",
+    "digits/class-0.3": "15fb3914d418",
+    "digits/class-0.4": "d40a22af8af7",
+    "digits/clean": "77d6ed7e1455",
+    "digits/uniform-0.3": "a6e270242355",
+    "digits/uniform-0.6": "185cf98be3df",
+    "digits/uniform-0.8": "798e12da914f",
+}
 
 
 def method(**search: Range) -> Method:
@@ -151,6 +159,14 @@ def test_trial_zero_is_the_default_and_every_method_gets_as_many() -> None:
     assert [trial["lr"] for trial in plain[1:]] == pytest.approx(
         [0.01**0.75, 0.01**0.25, 0.01**0.875, 0.01**0.375], rel=1e-3
     )
+
+
+def test_the_sequence_is_scipys() -> None:
+    from scipy.stats import qmc
+
+    assert protocol._halton(7, 20) == [
+        pytest.approx(row) for row in qmc.Halton(d=7, scramble=False).random(22)[2:].tolist()
+    ]
 
 
 def test_a_grid_of_learning_rates() -> None:

@@ -25,9 +25,13 @@ FLEET = 70  # runs trained at once: more gain little and lose more when a run is
 def group(cells: Sequence[Cell]) -> Iterable[Unit]:
     """One fleet for each method, dataset and network; convolutional networks train one at a time."""
 
+    alike: dict[int, str] = {}  # tasks are few and cells many
+
     def together(cell: Cell) -> tuple[str, ...]:
         task = cell.task
-        return (cell.method, task.dataset, repr(task.split), repr(task.model), repr(task.recipe))
+        if id(task) not in alike:
+            alike[id(task)] = repr((task.split, task.model, task.recipe))
+        return (cell.method, task.dataset, alike[id(task)])
 
     for _, found in groupby(sorted(cells, key=together), key=together):
         runs = list(found)
