@@ -138,6 +138,11 @@ def test_two_runs_at_once_share_the_work(root: Path) -> None:
     assert set(keys(root).values()) == {1}
 
 
+def _heed_ctrl_c() -> None:
+    """Undo what a background shell leaves to its children: deaf ears."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_ctrl_c_keeps_what_is_finished(root: Path) -> None:
     process = subprocess.Popen(
         toy.command(root, "run", "toy", "--no-page", "--jobs", "1"),
@@ -146,6 +151,7 @@ def test_ctrl_c_keeps_what_is_finished(root: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=_heed_ctrl_c,
     )
     _wait(lambda: len(keys(root)) >= 2)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
