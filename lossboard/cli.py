@@ -79,7 +79,7 @@ def list_(
         return
     for row in rows:
         name, *rest = row.values()
-        show.console.print(f"[bold]{name}[/bold]  " + "  ".join(_short(value) for value in rest), soft_wrap=True)
+        show.console.print(show.bold(name), "  ".join(_short(value) for value in rest), soft_wrap=True)
 
 
 def _short(value: object) -> str:
@@ -222,7 +222,7 @@ def run(
     chosen = pinned.track(track)
     methods = _selection(pinned, only)
     wanted = _seeds(seeds)
-    cells = pinned.cells(chosen, methods, wanted)
+    cells = asked = pinned.cells(chosen, methods, wanted)
     if fresh:
         records.set_aside(paths.units(suite), {cell.key for cell in cells})
     if fill:
@@ -244,17 +244,25 @@ def run(
     else:
         show.console.print(f"all {len(cells):,} cells are done; --fresh measures them again")
     local = _local(suite)
-    _conclude(pinned, chosen, methods, local, wanted, page)
+    _conclude(pinned, chosen, methods, local, wanted, page, {cell.key for cell in asked})
     _complain(pinned, cells, local)
 
 
 def _announce_data(suite: protocol.Suite, todo: list[protocol.Cell]) -> None:
     """Load each dataset once before workers do: say where it came from, stop early where it cannot be had."""
-    from lossboard.data import load, pins
+    from lossboard.data import DataError, load, pins
 
+    missing: list[DataError] = []
     for name in sorted({cell.task.dataset for cell in todo}):
         if name in pins():
-            show.console.print(f"data: {name}, {load(name).source}", soft_wrap=True)
+            try:
+                show.console.print(f"data: {name}, {load(name).source}", soft_wrap=True)
+            except DataError as error:
+                missing.append(error)
+    if missing:
+        for further in missing[1:]:
+            show.warn(str(further))
+        raise missing[0]
 
 
 def _conclude(
@@ -264,8 +272,9 @@ def _conclude(
     local: list[Record],
     seeds: list[int] | None,
     page: bool,
+    asked: set[records.Key],
 ) -> None:
-    """The board, the comparison with the published records and the page."""
+    """The board, the comparison of the cells asked for with the published records, and the page."""
     from lossboard import board
 
     published = _published(suite.name)
@@ -274,11 +283,13 @@ def _conclude(
     shown = board.build(suite, track, [*ours, *others], seeds=seeds)
     marks = {record.method: "published" for record in others}
     show.console.print(show.board_table(shown, marks), soft_wrap=not show.console.is_terminal)
-    same = board.compare(suite, [r for r in ours if r.id in {t.id for t in track.tasks}], published)
+    current = board.currency(suite)
+    same = board.compare(suite, [r for r in ours if r.key in asked and current(r)], published)
     if same.cells:
+        where = f" ({same.where})" if same.largest else ""
         show.console.print(
             f"published: {same.cells:,} cells compared, {same.same_bits:,} with the same bits;"
-            f" largest difference of a mean {100 * same.largest:.2f} points ({same.where})"
+            f" largest difference of a mean {100 * same.largest:.2f} points{where}"
         )
     else:
         show.console.print("published: no record of these cells to compare with")
@@ -366,8 +377,8 @@ def submit(suite: SuiteName, track: TrackName = "quick", only: Only = None) -> N
     pinned = protocol.load(suite)
     for sealed in submission.submit(pinned, pinned.track(track), _selection(pinned, only), _local(suite)):
         show.console.print(f"{sealed.path.relative_to(paths.root())}  {sealed.cells:,} cells", soft_wrap=True)
-        for remark in sealed.remarks:
-            show.warn(f"{sealed.path.name}: {remark}")
+        if sealed.failed:
+            show.warn(f"{sealed.path.name}: {sealed.failed} cells failed; boards show them, and rank nothing by them")
 
 
 @app.command()

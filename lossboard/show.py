@@ -16,6 +16,7 @@ from rich.text import Text
 
 from lossboard.board import Board, Row, Score
 from lossboard.records import Record
+from lossboard.statistics import FEWEST
 
 console = Console(width=None if sys.stdout.isatty() else 160, markup=False, highlight=False)  # contributed text
 errors = Console(stderr=True, markup=False, highlight=False)
@@ -31,11 +32,12 @@ def duration(seconds: float | None) -> str:
     """
     if seconds is None or not math.isfinite(seconds):
         return "?"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
-    return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def bold(text: object) -> Text:
@@ -92,7 +94,7 @@ def _lines(title: str, cells: int, cost: float) -> Report:
 def board_table(board: Board, marks: dict[str, str] | None = None) -> Table:
     """The board as a terminal table, in percent; a line between tie groups. ``marks`` annotates methods."""
     what = f"{board.suite} · {board.track} · {board.kind}: {board.metric} (%)"
-    title = f"{what}, mean ± 95 % t interval, {len(board.seeds)} seeds"
+    title = f"{what}, mean ± 95 % t interval, {_seeds(len(board.seeds))}"
     table = Table(
         title=title,
         title_justify="left",
@@ -134,6 +136,11 @@ def board_markdown(board: Board) -> str:
     return "\n".join(lines)
 
 
+def _seeds(count: int) -> str:
+    few = f": fewer than {FEWEST}, so nothing is told apart" if count < FEWEST else ""
+    return f"{count} seed{'s' if count > 1 else ''}{few}"
+
+
 def _one_dataset(board: Board) -> bool:
     return len({name.split("/", 1)[0] for name in board.tasks}) == 1
 
@@ -169,10 +176,10 @@ def _note(row: Row) -> str:
 
 
 def warn(message: str) -> None:
-    errors.print(Text(f"warning: {message}", style="yellow"))
+    errors.print(Text(f"warning: {message}", style="yellow"), soft_wrap=True)
 
 
 def fail(message: str, code: int) -> None:
     """Print an error and end the process with this code."""
-    errors.print(Text(f"error: {message}", style="red"))
+    errors.print(Text(f"error: {message}", style="red"), soft_wrap=True)
     sys.exit(code)

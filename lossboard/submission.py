@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,18 +17,18 @@ from reference.methods import Method
 
 @dataclass(frozen=True)
 class Sealed:
-    """A batch that was written, and what its reviewer will ask about."""
+    """A batch that was written."""
 
     path: Path
     cells: int
-    remarks: tuple[str, ...]
+    failed: int
 
 
 def submit(suite: Suite, track: Track, methods: Mapping[str, Method], local: Iterable[Record]) -> Iterator[Sealed]:
     """Seal what is current, of this track and not published yet; the control comes first.
 
     Raises:
-        CheckFailed: no git commit to name, nothing to publish, or what would be published was retracted.
+        CheckFailed: no clean commit to name, no control, nothing to publish, or what would be published was retracted.
     """
     if provenance().commit is None:
         raise CheckFailed("submit needs git: a batch names the commit it was measured at. Clone and run there")
@@ -37,8 +37,11 @@ def submit(suite: Suite, track: Track, methods: Mapping[str, Method], local: Ite
         raise CheckFailed(
             f"nothing to publish: no current record of {suite.name} {track.name} here that is not published already"
         )
+    again = f"measure again with --only {suite.control},{','.join(sorted(methods.keys() - {suite.control}))} --fresh"
     if any(r.header.commit is None for r in fresh if r.header):
-        raise CheckFailed("some records were measured without git (no commit): measure again with --fresh in a clone")
+        raise CheckFailed(f"some records were measured without git (no commit): {again}, in a clone")
+    if any(r.header.dirty for r in fresh if r.header):
+        raise CheckFailed(f"some records were measured with uncommitted changes: commit them and {again}")
     yield from _seal(suite, fresh)
 
 
@@ -68,24 +71,18 @@ def _seal(suite: Suite, fresh: list[Record]) -> Iterator[Sealed]:
         assert group[0].header
         run = records.conditions(group[0].header)
         control = None if method == suite.control else controls.get(run) or _published_control(suite, run)
+        if control is None and method != suite.control:
+            raise CheckFailed(
+                f"no record of {suite.control}, the control, from the same run as {method}: "
+                f"run with --only {suite.control},{method}, and submit both"
+            )
         path = records.seal(paths.results(), method, group, control)
         if path.stem in gone:
             path.unlink()
             raise CheckFailed(f"{path.stem} was retracted ({gone[path.stem]}): measure again with --fresh")
         if method == suite.control:
             controls[run] = path.stem
-        yield Sealed(path, len(group), tuple(_remarks(suite, group, control)))
-
-
-def _remarks(suite: Suite, group: Sequence[Record], control: str | None) -> Iterator[str]:
-    method, header = group[0].method, group[0].header
-    if method != suite.control and control is None:
-        yield f"no record of {suite.control} from the same run to compare with; run --only {suite.control},{method}"
-    if header and header.dirty:
-        yield "measured with uncommitted changes: commit them and measure again with --fresh"
-    failed = sum(record.status not in records.MEASURED for record in group)
-    if failed:
-        yield f"{failed} cells failed"
+        yield Sealed(path, len(group), sum(record.status not in records.MEASURED for record in group))
 
 
 def _published_control(suite: Suite, run: str) -> str | None:

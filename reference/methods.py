@@ -126,7 +126,9 @@ def loss(
     harness takes the mean. Hyperparameters have the author's default and may arrive as 0-d tensors, so no Python
     branches on them; no random calls, no in-place scatter, no global state; finite values and gradients at logits of
     +-1e4. Keyword-only ``state``, ``progress`` (epoch / epochs, a 0-d tensor in [0, 1)) and ``draws`` (N, draws) are
-    passed to a loss that names them.
+    passed to a loss that names them. The module's docstring begins with the citation, "Name (Authors, Venue Year,
+    arXiv:0000.00000)."; the function's first paragraph says what it is and the shapes, "for logits (N, C) and target
+    (N,); returns (N,)", and another is its formula, ``$$ LaTeX $$``: its page is made of them.
 
     Args:
         search: hyperparameter -> range that tuning may try (the learning rate is added for every method).

@@ -92,7 +92,7 @@ def git(root: Path, *args: str) -> str:
 
 def commit(root: Path) -> None:
     git(root, "init", "--quiet")
-    (root / ".gitignore").write_text(".lossboard/\n__pycache__/\n")
+    (root / ".gitignore").write_text(".lossboard/\n__pycache__/\n*-[0-9]\n")
     git(root, "add", ".")
     git(root, "commit", "--quiet", "--message", "all")
 
@@ -134,19 +134,20 @@ def test_submit_publishes_and_the_published_board_is_the_local_one(root: Path) -
 
 
 def test_mended_cells_are_published_and_a_retracted_batch_is_not_again(root: Path) -> None:
-    (root / ".gitignore").write_text("two-1\n")
     commit(root)
     (root / "two-1").write_text("memory")
     assert toy.call(root, "run", "toy", "--no-page", "--only", "one,two").returncode == 1
-    first = toy.call(root, "submit", "toy", "--only", "two")
+    alone = toy.call(root, "submit", "toy", "--only", "two")
+    assert alone.returncode == 1
+    assert "no record of one, the control, from the same run as two" in alone.stderr.replace("\n", " ")
+    first = toy.call(root, "submit", "toy", "--only", "one,two")
+    assert first.returncode == 0
     assert "4 cells failed" in first.stderr
-    assert "no record of one from the same run" in first.stderr
     (root / "two-1").unlink()
     assert toy.call(root, "run", "toy", "--no-page", "--only", "one,two").returncode == 0
     assert "4 cells" in toy.call(root, "submit", "toy", "--only", "two").stdout
-    row = json.loads(toy.call(root, "board", "toy", "--json").stdout)["rows"][0]
+    row = next(r for r in json.loads(toy.call(root, "board", "toy", "--json").stdout)["rows"] if r["id"] == "two")
     assert (row["id"], row["coverage"], row["failures"]) == ("two", 1, 0)
-    assert toy.call(root, "submit", "toy", "--only", "one").returncode == 0
     batch = next((root / "results" / "toy" / "one").iterdir())
     (root / "results" / "retracted").mkdir()
     (root / "results" / "retracted" / f"{batch.stem}.toml").write_text('reason = "a broken disk"')
@@ -155,6 +156,29 @@ def test_mended_cells_are_published_and_a_retracted_batch_is_not_again(root: Pat
     assert again.returncode == 1
     assert "was retracted (a broken disk): measure again with --fresh" in again.stderr.replace("\n", " ")
     assert not batch.exists()
+
+
+def test_uncommitted_changes_are_not_published(root: Path) -> None:
+    commit(root)
+    code = root / "suites" / "toy" / "__init__.py"
+    code.write_text(code.read_text().replace('"two": 0.2', '"two": 0.25'))
+    assert toy.call(root, "run", "toy", "--no-page").returncode == 0
+    refused = toy.call(root, "submit", "toy")
+    assert refused.returncode == 1
+    assert "commit them and measure again" in refused.stderr.replace("\n", " ")
+    assert not (root / "results").exists()
+
+
+def test_only_current_cells_that_were_asked_for_are_compared(root: Path) -> None:
+    commit(root)
+    assert toy.call(root, "run", "toy", "--no-page").returncode == 0
+    assert toy.call(root, "submit", "toy").returncode == 0
+    some = toy.call(root, "run", "toy", "--no-page", "--only", "two", "--seeds", "0,1")
+    assert "published: 8 cells compared" in some.stdout
+    code = root / "suites" / "toy" / "__init__.py"
+    code.write_text(code.read_text().replace('"two": 0.2', '"two": 0.25'))
+    changed = toy.call(root, "run", "toy", "--no-page", "--only", "two")
+    assert "no record of these cells to compare with" in changed.stdout
 
 
 def test_another_budget_is_measured_once_and_ranked(root: Path) -> None:

@@ -232,9 +232,14 @@ def test_memory_is_returned_without_gradient(method):
 
 @every_loss
 def test_documentation(method):
-    assert re.search(r"\(.+ (18|19|20)\d\d(, arXiv:\d{4}\.\d{4,5})?\)", method.citation), method.citation
-    assert "(N, C)" in method.summary
-    assert "returns" in method.summary
+    cited = re.search(r"\(.+ (18|19|20)\d\d(, arXiv:\d{4}\.\d{4,5})?\)", method.citation)
+    assert cited, (
+        f"the module's docstring begins 'Name (Authors, Venue Year, arXiv:0000.00000).', found {method.citation!r}"
+    )
+    shapes = "the docstring's first paragraph says the shapes: for logits (N, C) and target (N,); returns (N,)"
+    assert "(N, C)" in method.summary, shapes
+    assert "returns" in method.summary, shapes
+    assert method.formula, "the docstring has a paragraph $$ LaTeX $$"
     assert convert(method.formula).startswith("<math")
     assert len(method.formula) > 3
 
