@@ -76,9 +76,11 @@ def _seal(suite: Suite, fresh: list[Record]) -> Iterator[Sealed]:
                 f"no record of {suite.control}, the control, from the same run as {method}: "
                 f"run with --only {suite.control},{method}, and submit both"
             )
+        there = set((paths.results() / suite.name / method).glob("*.jsonl"))
         path = records.seal(paths.results(), method, group, control)
         if path.stem in gone:
-            path.unlink()
+            if path not in there:  # a retracted batch stays where it is
+                path.unlink()
             raise CheckFailed(f"{path.stem} was retracted ({gone[path.stem]}): measure again with --fresh")
         if method == suite.control:
             controls[run] = path.stem
