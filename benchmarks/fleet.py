@@ -1,43 +1,74 @@
-"""How many more run-epochs a fleet does in a second of processor time than the plain loop, on the letter MLP.
+"""How many run-epochs a second of processor time: fleets, a tight loop, and a script of the usual form.
 
-Both train 16-16-16-26 on 12,800 rows in batches of 64 and evaluate 3,200 validation and 4,000 test rows after the
-epoch, on one thread, interleaved in one process. The rows are random numbers of the shape of UCI Letter: arithmetic
-does not care, and nothing need be fetched. The last line is ``ratio`` and the ratio for cross-entropy.
+All train the tanh MLP of a tabular task on rows of its sizes in batches of 64 and evaluate validation and test rows
+after every epoch, on one thread, interleaved in one process. The rows are random numbers: arithmetic does not care,
+and nothing need be fetched. The *script* is what papers publish: a Dataset and a DataLoader, a module, the loss as a
+module, ``torch.optim.SGD``, ``backward()``, ``.item()`` for the running loss. The *tight loop* indexes tensors instead.
+
+    python -m benchmarks.fleet                      letter, cross-entropy
+    python -m benchmarks.fleet --losses all         letter, every loss without memory
+    python -m benchmarks.fleet --shape digits
+
+The last line is ``ratio`` with the lowest ratio to the tight loop, that of cross-entropy, and that of cross-entropy to
+the script.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
+from lossboard import compiler
 from lossboard.fleet import fleet
 from lossboard.problem import Problem, Run, stream
 from lossboard.protocol import Recipe
-from lossboard.train import train
-from reference.methods import Method, catalogue
-from reference.models.mlp import MLP
+from lossboard.train import one_thread
+from reference.methods import Method, catalogue, named, supply
 
-R = 35
-ROUNDS = 5
-LOSSES = ("ce", "gce", "nce_rce", "aldr")
-RECIPE = Recipe(epochs=1, batch=64, lr=0.1)
-FEATURES, HIDDEN, CLASSES = 16, [16, 16], 26
+BATCH = 64
 
 
-def problem() -> Problem:
-    """Rows, split and labels of UCI Letter's sizes."""
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a tabular task as the suite trains it."""
+
+    features: int
+    width: int
+    classes: int
+    rows: tuple[int, int, int]  # training, validation, test
+
+
+SHAPES = {
+    "letter": Shape(16, 16, 26, (12_800, 3_200, 4_000)),
+    "digits": Shape(64, 10, 10, (1_079, 359, 359)),
+    "pendigits": Shape(16, 10, 10, (5_995, 1_499, 3_498)),
+    "satimage": Shape(36, 6, 6, (3_548, 887, 2_000)),
+    "usps": Shape(256, 10, 10, (5_833, 1_458, 2_007)),
+    "vowel": Shape(10, 10, 11, (422, 106, 462)),
+    "dna": Shape(180, 3, 3, (1_600, 400, 1_186)),
+    "shuttle": Shape(9, 7, 7, (34_800, 8_700, 14_500)),
+}
+
+
+def problem(shape: Shape) -> Problem:
+    """Random rows of these sizes."""
     draw = stream("benchmark")
-    features = torch.randn(20_000, FEATURES, generator=draw)
-    labels = torch.randint(0, CLASSES, (20_000,), generator=draw)
-    rows = torch.randperm(16_000, generator=draw)
-    return Problem(features, labels, rows[3_200:], rows[:3_200], torch.arange(16_000, 20_000), CLASSES)
+    total = sum(shape.rows)
+    features = torch.randn(total, shape.features, generator=draw)
+    labels = torch.randint(0, shape.classes, (total,), generator=draw)
+    train, val, test = torch.randperm(total, generator=draw).split(shape.rows)
+    return Problem(features, labels, train, val, test, shape.classes, labels, torch.eye(shape.classes))
 
 
 def processor_seconds(work: Callable[[], object]) -> float:
@@ -46,37 +77,123 @@ def processor_seconds(work: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def rates(method: Method, runs: list[Run]) -> tuple[list[float], list[float]]:
-    """Run-epochs a processor second of the plain loop and of the fleet, round by round, interleaved."""
+def module(shape: Shape) -> nn.Sequential:
+    layers = [(shape.features, shape.width), (shape.width, shape.width), (shape.width, shape.classes)]
+    first, second, last = (nn.Linear(a, b) for a, b in layers)
+    return nn.Sequential(first, nn.Tanh(), second, nn.Tanh(), last)
 
-    def network(generator: torch.Generator) -> MLP:
-        return MLP(FEATURES, HIDDEN, CLASSES, generator)
 
-    plain, stacked = [], []
-    for i in range(ROUNDS + 1):
-        one = processor_seconds(lambda: train(method, runs[0], network, RECIPE))
-        many = processor_seconds(lambda: fleet(method, runs, HIDDEN, RECIPE))
-        if i:  # the first round warms up
-            plain.append(1 / one)
-            stacked.append(len(runs) / many)
-    return plain, stacked
+def tight(data: Problem, shape: Shape, loss: Callable[[Tensor, Tensor], Tensor], epochs: int) -> None:
+    """A loop over index tensors."""
+    model = module(shape)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    for _ in range(epochs):
+        for at in data.train[torch.randperm(len(data.train))].split(BATCH)[: len(data.train) // BATCH]:
+            value = loss(model(data.features[at]), data.labels[at])
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+        with torch.no_grad():
+            for rows in (data.val, data.test):
+                (model(data.features[rows]).argmax(1) == data.labels[rows]).double().mean().item()
+
+
+def script(data: Problem, shape: Shape, epochs: int) -> None:
+    """Cross-entropy as papers publish it."""
+    model, criterion = module(shape), nn.CrossEntropyLoss()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    loaders = [
+        DataLoader(TensorDataset(data.features[rows], data.labels[rows]), batch_size=BATCH, shuffle=shuffle)
+        for rows, shuffle in ((data.train, True), (data.val, False), (data.test, False))
+    ]
+    for _ in range(epochs):
+        model.train()
+        running = 0.0
+        for x, y in loaders[0]:
+            optimizer.zero_grad()
+            loss = criterion(model(x), y)
+            loss.backward()
+            optimizer.step()
+            running += loss.item()
+        model.eval()
+        with torch.no_grad():
+            for loader in loaders[1:]:
+                correct = 0
+                for x, y in loader:
+                    correct += (model(x).argmax(1) == y).sum().item()
+
+
+def as_criterion(method: Method) -> Callable[[Tensor, Tensor], Tensor]:
+    """The method's mean loss, as a script would call it; cross-entropy is torch's own."""
+    if method.id == "ce":
+        return nn.functional.cross_entropy
+    values = {key: torch.tensor(value) for key, value in method.defaults.items()}
+
+    def mean(logits: Tensor, target: Tensor) -> Tensor:
+        found: Tensor = method.function(logits, target, **supply(named(method.function), values))
+        return found.mean()
+
+    return mean
+
+
+def simple(method: Method) -> bool:
+    """A loss of logits and labels alone: what a tight loop can call."""
+    return not (method.supplied or method.correction or method.outputs)
+
+
+def measure(method: Method, shape: Shape, runs: int, rounds: int) -> Mapping[str, list[float]]:
+    """Run-epochs a processor second, round by round, interleaved."""
+    data = problem(shape)
+    many = [Run(data, {"lr": 0.1, **method.defaults}, ("benchmark", seed)) for seed in range(runs)]
+    steps = shape.rows[0] // BATCH
+    epochs = -(-200 // steps)  # enough to be timed
+    recipe = Recipe(epochs=epochs, batch=BATCH, lr=0.1, schedule="constant")
+    work = {
+        "tight": lambda: tight(data, shape, as_criterion(method), epochs),
+        "fleet": lambda: fleet(method, many, [shape.width] * 2, recipe, compiles=compiler.available()),
+    }
+    if method.id == "ce":
+        work["script"] = lambda: script(data, shape, epochs)
+    found: dict[str, list[float]] = {name: [] for name in work}
+    for i in range(rounds + 1):
+        for name, function in work.items():
+            seconds = processor_seconds(function)
+            if i:  # the first round warms up and compiles
+                found[name].append(epochs * (runs if name == "fleet" else 1) / seconds)
+    return found
 
 
 def main() -> None:
-    """Print a table, and last the ratio for cross-entropy."""
-    data = problem()
-    print(f"run-epochs a processor second, R = {R}, median of {ROUNDS} rounds (lowest and highest ratio of a round)")
-    print(f"{'loss':10} {'plain':>8} {'fleet':>8} {'ratio':>7}")
-    ratios = {}
-    for name in LOSSES:
-        method = catalogue("loss")[name]
-        runs = [Run(data, {"lr": 0.1, **method.defaults}, ("benchmark", seed)) for seed in range(R)]
-        plain, stacked = rates(method, runs)
-        each = [b / a for a, b in zip(plain, stacked, strict=True)]
-        ratios[name] = statistics.median(each)
-        middle = f"{statistics.median(plain):8.1f} {statistics.median(stacked):8.1f} {ratios[name]:7.2f}"
-        print(f"{name:10} {middle}  ({min(each):.2f} to {max(each):.2f})", flush=True)
-    print(f"ratio {ratios['ce']:.2f}")
+    """Print a table, and last the ratios."""
+    ask = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
+    ask.add_argument("--losses", default="ce", help="ids with commas between them, or 'all' without memory")
+    ask.add_argument("--shape", default="letter", choices=SHAPES)
+    ask.add_argument("--runs", type=int, default=70)
+    ask.add_argument("--rounds", type=int, default=3)
+    given = ask.parse_args()
+    one_thread()
+    known = catalogue("loss")
+    ids = [id for id in known if simple(known[id])] if given.losses == "all" else given.losses.split(",")
+    shape = SHAPES[given.shape]
+    print(f"{given.shape}: run-epochs a processor second, R = {given.runs}, compiler {compiler.described()};")
+    print(f"medians of {given.rounds} rounds (lowest and highest ratio of a round)")
+    print(f"{'loss':20} {'script':>8} {'tight':>8} {'fleet':>8} {'ratio':>7}", flush=True)
+    ratios, script_ratio = {}, float("nan")
+    for id in ["ce", *(id for id in ids if id != "ce")]:
+        found = measure(known[id], shape, given.runs, given.rounds)
+        each = [b / a for a, b in zip(found["tight"], found["fleet"], strict=True)]
+        ratios[id] = statistics.median(each)
+        middle = {name: statistics.median(values) for name, values in found.items()}
+        if "script" in middle:
+            script_ratio = statistics.median(b / a for a, b in zip(found["script"], found["fleet"], strict=True))
+        shown = f"{middle['script']:8.1f}" if "script" in middle else " " * 8
+        print(
+            f"{id:20} {shown} {middle['tight']:8.1f} {middle['fleet']:8.1f} {ratios[id]:7.1f}"
+            f"  ({min(each):.1f} to {max(each):.1f})",
+            flush=True,
+        )
+    lowest = min(ratios, key=lambda id: ratios[id])
+    print(f"ratio {ratios[lowest]:.1f} lowest ({lowest}), {ratios['ce']:.1f} ce, {script_ratio:.0f} ce to the script")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from lossboard import paths
+from lossboard import compiler, paths
 
 WIDEST = {"avx512f": "AVX-512", "avx2": "AVX2"}
 PACKAGES = ("torch", "numpy", "scikit-learn")
@@ -44,7 +44,8 @@ def environment() -> dict[str, str]:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = "none"
-    return found | {"system": f"{platform.system()} {platform.machine()}", "cpu": _cpu()}
+    machine = {"system": f"{platform.system()} {platform.machine()}", "cpu": _cpu()}
+    return found | machine | {"compiler": compiler.described()}
 
 
 def _git() -> tuple[str | None, bool]:

@@ -1,12 +1,14 @@
-"""Fleets: many runs of one loss on one dataset, trained at once.
+"""Fleets: many runs of one method on one dataset, trained at once.
 
 A small network spends its time between operations, not in them. A fleet stacks R runs that differ in labels, split,
-seed and hyperparameters: one flat parameter vector a run, (R, P), whose weights are views; every matrix product is a
-batched one. The loss is the plain per-sample function under ``vmap``, told its run's hyperparameters as tensors.
+seed and hyperparameters: every parameter is a tensor (R, ...), every matrix product a batched one. The loss is the
+plain per-sample function under ``vmap``, told its run's hyperparameters as tensors. One step, from the batch's rows to
+the new parameters, is one function, which is compiled where a compiler is present and the runs are long enough to pay
+for it. The length of a single run decides, not the size of the fleet: a run's bits are the same in any company.
 
 What each run computes must not depend on its slot or its neighbours, to the bit. Matrix kernels choose their path by
 size and by alignment, so every matrix of every run begins on 64 bytes: hidden widths are padded to multiples of 16 with
-zero units that stay zero, rows come in multiples of 16, and so do the segments of the parameter vector.
+zero units that stay zero, and rows come in multiples of 16.
 
 Activations are class-major, (R, units, N): reductions over a short class dimension then vectorise over samples.
 """
@@ -15,63 +17,56 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from lossboard import compiler
+from lossboard.measures import measures
 from lossboard.problem import Outcome, Run, fingerprint
 from lossboard.protocol import Recipe
-from lossboard.train import batch_size, check_shape, one_thread
-from reference.methods import Method
+from lossboard.train import batch_size, check_shape, halfway, one_thread
+from reference.methods import PLACES, Method, named, supply
 from reference.models.mlp import MLP
+from reference.softmax import log_softmax
 
 ALIGN = 16  # floats: 64 bytes
 CHUNK = 256  # rows evaluated at once
+PAYS = 2_000  # steps of a run from which on compilation pays
+STACK = 8  # compiled fleets are filled up to multiples of this, so that few sizes are compiled
+
+Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where each layer of an MLP lies in the flat parameter vector of a run."""
+    """The layers of stacked MLPs: hidden widths are rounded up."""
 
-    widths: tuple[int, ...]  # features, hidden ..., classes: as asked for
-    padded: tuple[int, ...]  # hidden widths rounded up
-    offsets: tuple[int, ...]  # weight, bias, weight, bias, ...
-    size: int
+    widths: tuple[int, ...]  # features, hidden ..., outputs: as asked for
+    padded: tuple[int, ...]
 
     @classmethod
-    def of(cls, features: int, hidden: Sequence[int], classes: int) -> Layout:
-        widths = (features, *hidden, classes)
-        padded = (features, *(_up(width, ALIGN) for width in hidden), classes)
-        offsets, size = [], 0
-        for a, b in itertools.pairwise(padded):
-            for length in (a * b, b):
-                offsets.append(size)
-                size += _up(length, ALIGN)
-        return cls(widths, padded, tuple(offsets), size)
+    def of(cls, features: int, hidden: Sequence[int], outputs: int) -> Layout:
+        return cls((features, *hidden, outputs), (features, *(_up(width, ALIGN) for width in hidden), outputs))
 
-    def views(self, flat: Tensor) -> list[Tensor]:
-        """Weights (R, out, in) and biases (R, out) of each layer, as views of the flat parameters (R, P)."""
-        views = []
-        for i, (a, b) in enumerate(itertools.pairwise(self.padded)):
-            weight, bias = self.offsets[2 * i : 2 * i + 2]
-            views.append(flat[:, weight : weight + a * b].view(-1, b, a))
-            views.append(flat[:, bias : bias + b])
-        return views
-
-    def load(self, flat: Tensor, models: Sequence[MLP]) -> None:
-        """Write the parameters of these models into the flat vectors; the rest stays zero."""
+    def stacked(self, models: Sequence[MLP]) -> list[Tensor]:
+        """Weights (R, out, in) and biases (R, out), layer by layer, of these models; zero where padded."""
+        layers, dtype = [], next(models[0].parameters()).dtype
+        for a, b in itertools.pairwise(self.padded):
+            layers += [torch.zeros(len(models), *shape, dtype=dtype) for shape in ((b, a), (b,))]
         for r, model in enumerate(models):
-            for view, parameter in zip(self.views(flat), model.parameters(), strict=True):
-                view[r][tuple(slice(size) for size in parameter.shape)] = parameter.detach()
+            for layer, parameter in zip(layers, model.parameters(), strict=True):
+                layer[r][tuple(slice(size) for size in parameter.shape)] = parameter.detach()
+        return layers
 
-    def parameters(self, flat: Tensor, r: int) -> list[Tensor]:
+    def parameters(self, layers: Sequence[Tensor], r: int) -> list[Tensor]:
         """The parameters of run r without padding, in the order of the model's own."""
-        views = self.views(flat)
         found = []
         for i, (a, b) in enumerate(itertools.pairwise(self.widths)):
-            found += [views[2 * i][r, :b, :a], views[2 * i + 1][r, :b]]
+            found += [layers[2 * i][r, :b, :a], layers[2 * i + 1][r, :b]]
         return found
 
 
@@ -80,138 +75,307 @@ def _up(size: int, multiple: int) -> int:
 
 
 def forward(layers: Sequence[Tensor], x: Tensor) -> Tensor:
-    """Logits (R, classes, N) of the stacked networks for features (R, d, N)."""
+    """Outputs (R, C, N) of the stacked networks for features (R, d, N)."""
     for i in range(0, len(layers), 2):
         x = torch.baddbmm(layers[i + 1][..., None], layers[i], x if i == 0 else x.tanh())
     return x
 
 
-def fleet(method: Method, runs: Sequence[Run], hidden: Sequence[int], recipe: Recipe) -> list[Outcome]:
-    """Train MLPs with these hidden widths, one for each run, all with one loss. Runs share features and sizes.
+def fleet(
+    method: Method,
+    runs: Sequence[Run],
+    hidden: Sequence[int],
+    recipe: Recipe,
+    *,
+    device: str = "cpu",
+    compiles: bool | None = None,
+) -> list[Outcome]:
+    """Train MLPs with these hidden widths, one for each run, all with one method. Runs share features and sizes.
+
+    ``compiles`` says whether to compile the step; None: if a single run is long enough and there is a compiler.
 
     Raises:
         MethodError: the loss returns something of the wrong shape.
     """
     one_thread()
     start = time.process_time()
-    state = _State(method, runs, hidden, recipe)
+    steps = recipe.epochs * (len(runs[0].problem.train) // batch_size(recipe, len(runs[0].problem.train)))
+    compiled = steps >= PAYS and compiler.available() if compiles is None else compiles
+    filled = [*runs, *[runs[-1]] * (-len(runs) % STACK)] if compiled else list(runs)
+    state = _State(method, filled, hidden, recipe, torch.device(device), compiled)
     val, test = [], []
     for epoch in range(recipe.epochs):
         state.epoch(epoch)
         val.append(state.accuracy("val"))
         test.append(state.accuracy("test"))
+    finite = state.finite()
+    found = [state.measures(r) if finite[r] else {} for r in range(len(runs))]
+    curves = [curve.tolist() for curve in (torch.stack(val, 1), torch.stack(test, 1))]
     each = (time.process_time() - start) / len(runs)
-    finite = state.flat.isfinite().all(1).tolist()
-    curves = zip(torch.stack(val, 1).tolist(), torch.stack(test, 1).tolist(), strict=True)
     return [
         Outcome(
             "ok" if finite[r] else "diverged",
-            tuple(v),
-            tuple(t),
-            fingerprint(state.layout.parameters(state.flat, r)),
+            tuple(curves[0][r]),
+            tuple(curves[1][r]),
+            fingerprint(state.parameters(r)),
             each,
+            found[r],
         )
-        for r, (v, t) in enumerate(curves)
+        for r in range(len(runs))
     ]
+
+
+class Step:
+    """One step of gradient descent of a whole fleet, and its evaluation: functions of tensors, compiled or not.
+
+    The first ``layers`` of the ``weights`` are the network's; what follows is the loss's own.
+    """
+
+    def __init__(self, method: Method, momentum: float, weight_decay: float, layers: int) -> None:
+        self.method, self.momentum, self.weight_decay, self.layers = method, momentum, weight_decay, layers
+        functions = (method.function, method.link, *map(method.hook, PLACES))
+        self.names = {function: named(function) for function in functions if function}
+
+    def advance(
+        self,
+        weights: list[Tensor],
+        velocity: list[Tensor],
+        features: Tensor,
+        rows: Tensor,
+        target: Tensor,
+        lr: Tensor,
+        hyper: Tensors,
+        given: Tensors,
+    ) -> Tensor:
+        """Change ``weights`` and ``velocity`` in place by one step on these rows (R, N); returns new memory rows."""
+        x = _gather(features, rows)
+        mix, second, share = self.method.hook("inputs"), target, None
+        if mix:
+            x, second, share = self._over_runs(mix, (x.transpose(1, 2), target), hyper, given)
+            x = x.transpose(1, 2)
+
+        def slope(at: list[Tensor]) -> tuple[list[Tensor], Tensor]:
+            gradients, memory = torch.func.grad(self._objective, has_aux=True)(
+                at, x, target, second, share, hyper, given
+            )
+            return gradients, memory
+
+        gradients, memory = slope(weights)
+        perturb, project = self.method.hook("weights"), self.method.hook("gradients")
+        if perturb:
+            gradients, _ = slope(self._over_runs(perturb, (weights, gradients), hyper, given))
+        if project:
+            gradients = self._over_runs(project, (weights, gradients), hyper, given)
+        for w, v, g in zip(weights, velocity, gradients, strict=True):
+            v.mul_(self.momentum)
+            if self.weight_decay:
+                v.add_(w, alpha=self.weight_decay)
+            v.add_(g)
+            w.addcmul_(lr.view(-1, *[1] * (w.ndim - 1)), v, value=-1)
+        return memory
+
+    def _objective(
+        self,
+        weights: list[Tensor],
+        x: Tensor,
+        target: Tensor,
+        second: Tensor,
+        share: Tensor | None,
+        hyper: Tensors,
+        given: Tensors,
+    ) -> tuple[Tensor, Tensor]:
+        """The sum of all runs' mean losses (they share nothing: each gets its own gradient), and new memory rows."""
+        logits = forward(weights[: self.layers], x).transpose(1, 2)
+        given = given | self._own(weights)
+        if share is not None:
+            given["share"] = share
+        values, memory = torch.vmap(self._run)(logits, target, second, hyper, given)
+        return values.sum(), memory.detach()
+
+    def _run(
+        self, logits: Tensor, target: Tensor, second: Tensor, hyper: Tensors, given: Tensors
+    ) -> tuple[Tensor, Tensor]:
+        """One run's mean loss over its batch, and its new memory rows (a zero where the method keeps none)."""
+        function = self.method.function
+        values = supply(self.names[function], {**hyper, **given})
+        result = function(logits, target, **values)
+        loss, memory = result if self.method.memory else (result, target.new_zeros(()))
+        check_shape(self.method, loss, len(target))
+        if "share" in given:
+            loss = given["share"] * loss + (1 - given["share"]) * function(logits, second, **values)
+        return loss.mean(), memory
+
+    def _own(self, weights: list[Tensor]) -> Tensors:
+        """What the method is supplied with of the weights themselves."""
+        learned = {"learned": weights[-1]} if self.method.learned else {}
+        head = {"head": weights[self.layers - 2].detach()} if "head" in self.method.supplied else {}
+        return learned | head
+
+    def _over_runs(self, function: Callable, given_first: tuple, hyper: Tensors, given: Tensors):  # type: ignore[no-untyped-def]
+        """A correction's hook, under ``vmap`` over the runs."""
+        values = supply(self.names[function], {**hyper, **given})
+        return torch.vmap(lambda first, values: function(*first, **values))(given_first, values)
+
+    def scores(self, weights: list[Tensor], features: Tensor, rows: Tensor, hyper: Tensors) -> Tensor:
+        """What predicts (R, C, N) for these rows (R, N): outputs of the network, or the link's log-probabilities."""
+        outputs = forward(weights[: self.layers], _gather(features, rows))
+        link = self.method.link
+        if link is None:
+            return outputs
+        values = supply(self.names[link], hyper | self._own(weights))
+        found: Tensor = torch.vmap(lambda z, values: link(z, **values))(outputs.transpose(1, 2), values)
+        return found.transpose(1, 2)
+
+    def right(self, weights: list[Tensor], features: Tensor, rows: Tensor, wanted: Tensor, hyper: Tensors) -> Tensor:
+        """How many of these rows have their label's score alone above all others: (R,). Labels -1 do not count."""
+        scores = self.scores(weights, features, rows, hyper)
+        own = scores.gather(1, wanted.clamp(min=0)[:, None])
+        best = (scores >= own).sum(1, dtype=torch.int16) == 1  # argmax is nine times slower; NaN is never >=
+        return (best & (wanted >= 0)).sum(1)
+
+
+def _gather(features: Tensor, rows: Tensor) -> Tensor:
+    """Features of these rows (R, N) as (R, d, N), the N rows of a run together in memory."""
+    picked = features.index_select(0, rows.reshape(-1))  # many times faster than indexing
+    return picked.view(*rows.shape, -1).transpose(1, 2)
 
 
 class _State:
     """A fleet at work: parameters, momentum, memory and streams of its runs."""
 
-    def __init__(self, method: Method, runs: Sequence[Run], hidden: Sequence[int], recipe: Recipe) -> None:
+    def __init__(
+        self,
+        method: Method,
+        runs: Sequence[Run],
+        hidden: Sequence[int],
+        recipe: Recipe,
+        device: torch.device,
+        compiled: bool,
+    ) -> None:
         first = runs[0].problem
-        self.method, self.runs, self.recipe = method, runs, recipe
-        self.features = first.features.contiguous()
-        self.classes = first.classes
-        self.layout = Layout.of(first.features.shape[1], hidden, first.classes)
+        self.method, self.runs, self.recipe, self.device = method, runs, recipe, device
+        self.features = first.features.contiguous().to(device)
         dtype = self.features.dtype
-        self.flat = torch.zeros(len(runs), self.layout.size, dtype=dtype)
-        models = [MLP(first.features.shape[1], hidden, first.classes, run.stream("weights")) for run in runs]
-        self.layout.load(self.flat, models)
-        self.momentum = torch.zeros_like(self.flat)
-        self.layers = [view.requires_grad_() for view in self.layout.views(self.flat)]
-        self.velocity = self.layout.views(self.momentum)
-        self.lr = torch.tensor([[run.params["lr"]] for run in runs], dtype=dtype)
-        self.hyper = {key: torch.tensor([run.params[key] for run in runs], dtype=dtype) for key in method.defaults}
-        self.labels = torch.stack([run.problem.labels for run in runs])
+        self.classes = first.classes
+        outputs = method.outputs(first.classes) if method.outputs else first.classes
+        width = first.features.shape[1]
+        self.layout = Layout.of(width, hidden, outputs)
+        weights = self.layout.stacked([MLP(width, hidden, outputs, run.stream("weights")) for run in runs])
+        layers = len(weights)
+        if method.learned:
+            weights.append(torch.stack([method.learned(first.classes, run.stream("learned")) for run in runs]))
+        self.weights = [w.to(device, dtype) for w in weights]
+        self.velocity = [torch.zeros_like(w) for w in self.weights]
+        self.lr = torch.tensor([run.params["lr"] for run in runs], dtype=torch.float64)
+        self.hyper = {
+            key: torch.tensor([run.params[key] for run in runs], dtype=dtype, device=device) for key in method.defaults
+        }
+        self.labels = torch.stack([run.problem.labels for run in runs]).to(device)
         self.rows = {
-            name: torch.stack([getattr(run.problem, name) for run in runs]) for name in ("train", "val", "test")
+            name: torch.stack([getattr(run.problem, name) for run in runs]).to(device)
+            for name in ("train", "val", "test")
         }
         self.batch = batch_size(recipe, self.rows["train"].shape[1])
-        self.order = [run.stream("batches") for run in runs]
-        self.draws = [run.stream("draws") for run in runs]
+        self.order, self.draws = ([run.stream(name) for run in runs] for name in ("batches", "draws"))
         self.memory = self._memory(dtype)
+        self.transition = self._transition(dtype)
+        self.step = Step(method, recipe.momentum, recipe.weight_decay, layers)
+        key = (method.id, method.module, recipe, self.layout, len(runs), self.batch, device)
+        pair: tuple[Callable[..., Any], ...] = (self.step.advance, self.step.right)
+        self.advance, self.right = compiler.compiled(key, pair) if compiled else pair
 
     def _memory(self, dtype: torch.dtype) -> Tensor | None:
         kept = self.method.memory
         if kept is None:
             return None
         shape = (*self.rows["train"].shape, self.classes) if kept.per_class else self.rows["train"].shape
-        return torch.full(shape, kept.initial, dtype=dtype)
+        return torch.full(shape, kept.initial, dtype=dtype, device=self.device)
+
+    def _transition(self, dtype: torch.dtype) -> Tensor | None:
+        if "transition" not in self.method.supplied:
+            return None
+        known = [run.problem.transition for run in self.runs]
+        if self.method.estimate:
+            known = [torch.eye(self.classes) for _ in self.runs]
+        return torch.stack(known).to(self.device, dtype)
 
     def epoch(self, epoch: int) -> None:
         """One pass over every run's training rows, in that run's own order."""
+        dtype = self.features.dtype
         count = self.rows["train"].shape[1]
         steps = count // self.batch
+        shape = (len(self.runs), steps, self.batch)
         order = torch.stack([torch.randperm(count, generator=g)[: steps * self.batch] for g in self.order])
+        order = order.to(self.device)
         rows = self.rows["train"].gather(1, order)
         target = self.labels.gather(1, rows)
-        given: dict[str, Tensor] = {}
+        batches = [part.view(shape).transpose(0, 1).contiguous() for part in (order, rows, target)]
+        given: Tensors = {}
         if "progress" in self.method.supplied:
-            given["progress"] = torch.full((len(self.runs),), epoch / self.recipe.epochs, dtype=self.flat.dtype)
-        step_lr = self.lr * self.recipe.factor(epoch)
-        for at in range(0, steps * self.batch, self.batch):
-            part = slice(at, at + self.batch)
-            x = self._gather(rows[:, part])
-            self._step(x, target[:, part], order[:, part], given, step_lr)
-
-    def _gather(self, rows: Tensor) -> Tensor:
-        """Features of these rows (R, N) as (R, d, N), the N rows of a run together in memory."""
-        picked = self.features.index_select(0, rows.reshape(-1))  # many times faster than indexing
-        return picked.view(*rows.shape, -1).transpose(1, 2)
-
-    def _step(self, x: Tensor, target: Tensor, at: Tensor, given: dict[str, Tensor], lr: Tensor) -> None:
+            given["progress"] = torch.full((len(self.runs),), epoch / self.recipe.epochs, dtype=dtype).to(self.device)
+        if self.transition is not None:
+            if self.method.estimate and epoch == halfway(self.recipe):
+                self.transition = self._estimated()
+            given["transition"] = self.transition
+        draws = None
         if self.method.draws:
-            shape, dtype = (self.batch, self.method.draws), self.flat.dtype
-            given["draws"] = torch.stack([torch.rand(shape, generator=g, dtype=dtype) for g in self.draws])
-        if self.memory is not None:
-            index = at if self.memory.ndim == 2 else at[..., None].expand(*at.shape, self.classes)
-            given["state"] = self.memory.gather(1, index)
-        logits = forward(self.layers, x).transpose(1, 2)
-        value, new = torch.vmap(self._objective)(logits, target, self.hyper, given)
-        gradients = torch.autograd.grad(value.sum(), self.layers)  # runs share nothing: each gets its own gradient
-        with torch.no_grad():
-            self.momentum.mul_(self.recipe.momentum)
-            if self.recipe.weight_decay:
-                self.momentum.add_(self.flat, alpha=self.recipe.weight_decay)
-            for velocity, gradient in zip(self.velocity, gradients, strict=True):
-                velocity.add_(gradient)
-            self.flat.addcmul_(lr, self.momentum, value=-1)
+            size = (steps, self.batch, self.method.draws)
+            draws = torch.stack([torch.rand(size, generator=g, dtype=dtype) for g in self.draws], 1).to(self.device)
+        lr = (self.lr * self.recipe.factor(epoch)).to(self.device, dtype)
+        for i, (at, chosen, wanted) in enumerate(zip(*batches, strict=True)):
+            if draws is not None:
+                given["draws"] = draws[i]
             if self.memory is not None:
-                self.memory.scatter_(1, index, new.detach())
-
-    def _objective(
-        self, logits: Tensor, target: Tensor, hyper: dict[str, Tensor], given: dict[str, Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """One run's mean loss over a batch, and its new memory rows (a zero where the loss keeps none)."""
-        result = self.method.function(logits, target, **hyper, **given)
-        values, new = result if self.memory is not None else (result, target.new_zeros(()))
-        check_shape(self.method, values, self.batch)
-        return values.mean(), new
+                index = at if self.memory.ndim == 2 else at[..., None].expand(*at.shape, self.classes)
+                given["state"] = self.memory.gather(1, index)
+            new = self.advance(self.weights, self.velocity, self.features, chosen, wanted, lr, self.hyper, dict(given))
+            if self.memory is not None:
+                self.memory.scatter_(1, index, new)
 
     @torch.no_grad()
     def accuracy(self, part: str) -> Tensor:
-        """Each run's share of rows whose label has the largest logit, alone: (R,). Ties and NaN are wrong."""
+        """Each run's share of rows whose label has the largest score, alone: (R,). Ties and NaN are wrong."""
         rows = self.rows[part]
-        count = rows.shape[1]
-        right = torch.zeros(len(self.runs), dtype=torch.int64)
-        for at in range(0, count, CHUNK):
-            chunk = rows[:, at : at + CHUNK]
-            wanted = self.labels.gather(1, chunk)
-            short = -chunk.shape[1] % ALIGN
-            if short:  # whole multiples of 64 bytes in every slot
-                chunk = torch.cat([chunk, chunk[:, :1].expand(-1, short)], 1)
-            logits = forward(self.layers, self._gather(chunk))[..., : wanted.shape[1]]
-            own = logits.gather(1, wanted[:, None])
-            right += ((logits >= own).sum(1, dtype=torch.int16) == 1).sum(1)  # argmax is nine times slower
-        return right.double() / count
+        wanted = self.labels.gather(1, rows)
+        right = torch.zeros(len(self.runs), dtype=torch.int64, device=self.device)
+        for chunk, labels in zip(_chunks(rows, 0), _chunks(wanted, -1), strict=True):
+            right += self.right(self.weights, self.features, chunk, labels, self.hyper)
+        return right.double().cpu() / rows.shape[1]
+
+    @torch.no_grad()
+    def log_probabilities(self, part: str, r: int) -> Tensor:
+        """Of run r for its rows of one part: (N, C)."""
+        rows = self.rows[part][r : r + 1]
+        weights = [w[r : r + 1] for w in self.weights]
+        hyper = {key: value[r : r + 1] for key, value in self.hyper.items()}
+        found = [self.step.scores(weights, self.features, chunk, hyper)[0].T for chunk in _chunks(rows, 0)]
+        scores = torch.cat(found)[: rows.shape[1]]
+        return scores if self.method.link else log_softmax(scores)
+
+    def _estimated(self) -> Tensor:
+        assert self.method.estimate
+        each = [self.method.estimate(self.log_probabilities("train", r)) for r in range(len(self.runs))]
+        return torch.stack(each).to(self.device, self.features.dtype)
+
+    def measures(self, r: int) -> dict[str, float]:
+        """The metrics of run r that need its probabilities."""
+        problem = self.runs[r].problem
+        return measures(problem, lambda part: self.log_probabilities(part, r).cpu())
+
+    def finite(self) -> list[bool]:
+        """Whether every parameter of each run is finite."""
+        return [all(bool(w[r].isfinite().all()) for w in self.weights) for r in range(len(self.runs))]
+
+    def parameters(self, r: int) -> list[Tensor]:
+        """Every parameter of run r, without padding: the network's, then the loss's own."""
+        own = [self.weights[-1][r]] if self.method.learned else []
+        return [p.cpu() for p in (*self.layout.parameters(self.weights, r), *own)]
+
+
+def _chunks(values: Tensor, fill: int) -> list[Tensor]:
+    """Columns (R, n) in pieces of one width, a multiple of 16 (64 bytes in every slot); the last is filled up."""
+    width = min(CHUNK, _up(values.shape[1], ALIGN))
+    short = -values.shape[1] % width
+    if short:
+        values = torch.cat([values, values.new_full((len(values), short), fill)], 1)
+    return [part.contiguous() for part in values.split(width, 1)]

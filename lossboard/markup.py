@@ -88,8 +88,9 @@ def origin(dataset: str) -> dict[str, Any]:
 
 def code_path(method: Method) -> str:
     """The file of a method, relative to the checkout (or to the folder its package is installed in)."""
-    path = method.module.replace(".", "/")
-    is_package = Path(sys.modules[method.module].__file__ or "").name == "__init__.py"
+    module = method.described.__module__
+    path = module.replace(".", "/")
+    is_package = Path(sys.modules[module].__file__ or "").name == "__init__.py"
     return f"{path}/__init__.py" if is_package else f"{path}.py"
 
 

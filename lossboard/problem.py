@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -27,7 +27,9 @@ def stream(*purpose: object) -> torch.Generator:
 class Problem:
     """The data of one run. ``features`` (rows, ...) may be shared by many; the index sets are rows of it.
 
-    ``labels`` (rows,) are what training sees: corrupted in the training and validation rows, clean in the test rows.
+    ``labels`` (rows,) are what training sees: corrupted in the training and validation rows, clean in the test rows;
+    ``clean`` (rows,) are the true ones. ``transition`` (C, C) is the probability of each noisy label given the true
+    one, as the noise has it or, where the noise has none, as the training and validation labels do.
     """
 
     features: Tensor
@@ -36,6 +38,8 @@ class Problem:
     val: Tensor
     test: Tensor
     classes: int
+    clean: Tensor
+    transition: Tensor
 
 
 @dataclass(frozen=True)
@@ -59,13 +63,15 @@ class Outcome:
     test: tuple[float, ...]
     bits: str  # first 12 hex of the SHA-256 of the trained parameters
     seconds: float  # processor time
+    measured: Mapping[str, float] = field(default_factory=dict)  # of the trained network's probabilities
 
     def metrics(self) -> dict[str, float]:
         """``last`` and ``val``: after the last epoch; ``best_val``: where validation peaks; ``oracle``: the best."""
         if self.status != "ok":
             return {}
         best = max(range(len(self.val)), key=lambda epoch: self.val[epoch])
-        return {"last": self.test[-1], "val": self.val[-1], "best_val": self.test[best], "oracle": max(self.test)}
+        curves = {"last": self.test[-1], "val": self.val[-1], "best_val": self.test[best], "oracle": max(self.test)}
+        return {**curves, **self.measured}
 
 
 def fingerprint(parameters: Iterable[Tensor]) -> str:
@@ -110,3 +116,11 @@ def divided(split: Split, rows: int, own: int, generator: torch.Generator) -> tu
         val = round(split.val * rows)
     train, held = order[val:], order[:val]
     return train[: split.train or None], held[: split.held_out or None], test[: split.held_out or None]
+
+
+def observed(clean: Tensor, noisy: Tensor, classes: int) -> Tensor:
+    """How often each noisy label stands for each true one: (C, C), a row for each true label, in float64."""
+    counts = (clean * classes + noisy).bincount(minlength=classes**2).view(classes, classes).double()
+    return torch.where(counts.sum(1, keepdim=True) > 0, counts, torch.eye(classes)) / counts.sum(1, keepdim=True).clamp(
+        min=1
+    )

@@ -7,6 +7,7 @@ module decides what they show.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import re
@@ -20,7 +21,7 @@ from lossboard import board, charts, markup, paths, protocol, records, statistic
 from lossboard.board import Board, Row, Score
 from lossboard.markup import Interval
 from lossboard.records import Record, StoreError, write_atomically
-from reference.methods import Method
+from reference.methods import Method, MethodError, UnknownMethod, find
 
 MOST_COLUMNS = 8  # of tasks; a track with more has a column a dataset, and tables below
 MANIFEST = "files.txt"  # what a build wrote, so that the next one removes what is gone and nothing else
@@ -111,9 +112,12 @@ def _suite(name: str, found: Sequence[Record]) -> SuiteView:
     from lossboard.run import suite_methods
 
     suite = protocol.load(name)
-    methods = suite_methods(suite)
     known = suite.tasks
     best = records.resolve((r for r in found if r.id in known), board.currency(suite))
+    methods = dict(suite_methods(suite))
+    for id in {record.method for record in best.values()} - methods.keys():
+        with contextlib.suppress(UnknownMethod, MethodError):  # of a method that is gone
+            methods[id] = find(methods, id)  # a correction around a loss
     tracks = [_track(suite, track, list(best.values())) for track in suite.tracks.values()]
     failures: dict[str, list[Record]] = {}
     for key in sorted(best):

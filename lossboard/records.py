@@ -201,8 +201,8 @@ def _header(content: dict[str, Any], file: str, id: str, method: Mapping[str, An
         raise ValueError("'commit' must be 40 hex digits or null")
     if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", header.started, re.ASCII):
         raise ValueError("'started' must be a time such as 2026-01-31T12:00:00Z")
-    if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", header.module, re.ASCII):
-        raise ValueError("'module' must be a dotted module name")
+    if not re.fullmatch(r"[A-Za-z_]\w*([.+][A-Za-z_]\w*)*", header.module, re.ASCII):
+        raise ValueError("'module' must be a dotted module name, or two joined by '+'")
     return header
 
 

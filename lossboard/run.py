@@ -29,7 +29,7 @@ from lossboard.pools import Pool, WorkerDied
 from lossboard.protocol import Cell, Suite, Unit
 from lossboard.records import MEASURED, Key, Record
 from lossboard.sources import source
-from reference.methods import Method, MethodError, catalogue
+from reference.methods import Method, MethodError, catalogue, select
 
 ATTEMPTS = 3
 
@@ -241,7 +241,7 @@ def _perform(job: Job) -> list[Record]:
     lock.write_text(str(os.getpid()))  # its time says that a worker began
     from lossboard.data import load, pins
 
-    context = Context(suite_methods(_suite(job.suite)), load)
+    context = Context(select(suite_methods(_suite(job.suite)), list(job.sources)), load)
     _unchanged(job, context.methods)
     done = _failures(job.unit, "error", job.error) if job.error else list(_measure(job, context))
     names = {key: {"module": context.methods[key].module, "source": made} for key, made in sorted(job.sources.items())}

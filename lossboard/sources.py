@@ -15,11 +15,12 @@ HARNESS = "reference.methods"  # every method imports its decorators; they are n
 def source(module: str) -> str | None:
     """12 hex digits over the syntax trees of a module and the ``reference`` modules it imports; None if it is gone.
 
-    Docstrings, comments and layout do not count.
+    Docstrings, comments and layout do not count. "a+b", a correction and the loss it wraps, is both modules.
     """
     found: dict[str, str] = {}
     try:
-        _collect(module, found)
+        for part in module.split("+"):
+            _collect(part, found)
     except (ModuleNotFoundError, SyntaxError, ValueError, OSError):  # gone, or nothing that Python can read
         return None
     text = "\n".join(f"{name}\n{found[name]}" for name in sorted(found, key=lambda name: (name != module, name)))

@@ -13,6 +13,7 @@ This module needs no torch; importing a method does.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import functools
 import importlib
@@ -26,9 +27,16 @@ from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import Any
 
-PACKAGES = {"loss": "reference.losses"}  # kind of method -> the package its files live in
+PACKAGES = {"loss": ("reference.losses", "reference.corrections")}  # kind of method -> the packages its files live in
 ENTRY_POINTS = "lossboard.methods"
-SUPPLIED = ("state", "progress", "draws")  # what the harness passes to a loss that names it
+SUPPLIED = ("state", "progress", "draws", "head", "learned", "transition")  # what a loss that names it is passed
+PLACES = {  # where a correction acts -> its first parameters
+    "loss": ("base", "logits", "target"),
+    "inputs": ("inputs", "target"),
+    "weights": ("weights", "gradients"),
+    "gradients": ("weights", "gradients"),
+}
+PLAIN = "ce"  # the loss that a correction wraps where no other is named
 
 
 class MethodError(Exception):
@@ -75,7 +83,7 @@ class Method:
     id: str
     kind: str
     function: Callable[..., Any] = field(repr=False)
-    module: str
+    module: str  # "correction+loss" for a corrected loss
     defaults: Mapping[str, float]
     search: Mapping[str, Range]
     supplied: tuple[str, ...] = ()  # which of SUPPLIED its signature names
@@ -84,28 +92,54 @@ class Method:
     batchwise: bool = False  # a property of the batch: returns a scalar
     memory: Memory | None = None
     draws: int = 0  # uniforms wanted for each sample of a batch
+    link: Callable[..., Any] | None = None  # outputs -> log-probabilities; None: log-softmax
+    outputs: Callable[[int], int] | None = None  # classes -> outputs of the network; None: one each
+    learned: Callable[[int, Any], Any] | None = None  # (classes, generator) -> parameters trained with the network
+    estimate: Callable[[Any], Any] | None = None  # log-probabilities of the training rows -> noise transition
+    at: str = ""  # of a correction: one of PLACES
+    correction: Method | None = None  # of a corrected loss
     tags: tuple[str, ...] = ()
+
+    def hook(self, place: str) -> Callable[..., Any] | None:
+        """What its correction does at this place of :data:`PLACES`, if that is where it acts."""
+        return self.correction.function if self.correction and self.correction.at == place else None
+
+    @property
+    def described(self) -> Callable[..., Any]:
+        """The function whose docstring is the method's page: the correction's, of a corrected loss."""
+        return self.correction.function if self.correction else self.function
 
     @property
     def citation(self) -> str:
         """The paper: the first paragraph of the module's docstring, on one line."""
-        return _paragraphs(sys.modules[self.module].__doc__)[0]
+        return _paragraphs(sys.modules[self.described.__module__].__doc__)[0]
 
     @property
     def summary(self) -> str:
         """The first paragraph of the function's docstring, on one line."""
-        return _paragraphs(self.function.__doc__)[0]
+        return _paragraphs(self.described.__doc__)[0]
 
     @property
     def formula(self) -> str:
         """The LaTeX between ``$$`` in the function's docstring, or ''."""
-        found = re.search(r"\$\$(.+?)\$\$", self.function.__doc__ or "", re.DOTALL)
+        found = re.search(r"\$\$(.+?)\$\$", self.described.__doc__ or "", re.DOTALL)
         return " ".join(found[1].split()) if found else ""
 
     @property
     def remarks(self) -> tuple[str, ...]:
         """The docstring's further paragraphs, without the formula."""
-        return tuple(text for text in _paragraphs(self.function.__doc__)[1:] if not text.startswith("$$"))
+        return tuple(text for text in _paragraphs(self.described.__doc__)[1:] if not text.startswith("$$"))
+
+
+@functools.cache
+def named(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The keyword-only parameters of a function."""
+    return tuple(p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY)
+
+
+def supply(names: tuple[str, ...], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the values that are named; with :func:`named`, what a function asks of them."""
+    return {key: values[key] for key in names if key in values}
 
 
 def loss(
@@ -117,6 +151,9 @@ def loss(
     batchwise: bool = False,
     state: Memory | None = None,
     draws: int = 0,
+    link: Callable[..., Any] | None = None,
+    outputs: Callable[[int], int] | None = None,
+    learned: Callable[[int, Any], Any] | None = None,
     tags: tuple[str, ...] = (),
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a multiclass classification loss under its function's name (or ``id``); the function is left as it is.
@@ -125,69 +162,209 @@ def loss(
     per-sample values (N,), or a scalar if ``batchwise``; a loss with ``state`` returns ``(values, new_rows)``. The
     harness takes the mean. Hyperparameters have the author's default and may arrive as 0-d tensors, so no Python
     branches on them; no random calls, no in-place scatter, no global state; finite values and gradients at logits of
-    +-1e4. Keyword-only ``state``, ``progress`` (epoch / epochs, a 0-d tensor in [0, 1)) and ``draws`` (N, draws) are
-    passed to a loss that names them. The module's docstring begins with the citation, "Name (Authors, Venue Year,
-    arXiv:0000.00000)."; the function's first paragraph says what it is and the shapes, "for logits (N, C) and target
-    (N,); returns (N,)", and another is its formula, ``$$ LaTeX $$``: its page is made of them.
+    +-1e4. The module's docstring begins with the citation, "Name (Authors, Venue Year, arXiv:0000.00000)."; the
+    function's first paragraph says what it is and the shapes, "for logits (N, C) and target (N,); returns (N,)", and
+    another is its formula, ``$$ LaTeX $$``: its page is made of them.
+
+    A loss is passed, keyword-only and without default, what it names of: ``state`` (this batch's rows of its memory),
+    ``progress`` (epoch / epochs, a 0-d tensor in [0, 1)), ``draws`` (N, draws), ``head`` (the weights (C, h) of the
+    network's last layer, without gradient), ``learned`` (its own parameters (P,), trained with the network's) and
+    ``transition`` (C, C), the probability of each noisy label given the clean one.
 
     Args:
         search: hyperparameter -> range that tuning may try (the learning rate is added for every method).
         symmetric, bounded: properties that the contract tests check numerically.
         state: per-sample memory, see :class:`Memory`.
         draws: uniforms in [0, 1) wanted per sample, from the run's own stream.
+        link: where the loss's probabilities are not the softmax of the logits, ``link(logits)`` returns their
+            logarithms (N, C). It predicts, and NLL and calibration are of it. It may name the loss's hyperparameters
+            and ``learned``.
+        outputs: how many outputs the network has for C classes, if not C.
+        learned: ``learned(classes, generator)`` returns the first values (P,) of the loss's own parameters.
 
     Raises:
         MethodError: the signature or the declaration breaks the contract.
     """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        name = id or function.__name__
-        where = f"loss '{name}' ({function.__module__})"
-        if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-            raise MethodError(f"{where}: an id is lower-case letters, digits and underscores")
-        parameters = list(inspect.signature(function).parameters.values())
-        if [p.name for p in parameters[:2]] != ["logits", "target"]:
-            found = [p.name for p in parameters[:2]]
-            raise MethodError(f"{where}: the first two parameters are 'logits, target', found {found}")
-        defaults: dict[str, float] = {}
-        supplied = []
-        for p in parameters[2:]:
-            if p.kind is not p.KEYWORD_ONLY:
-                raise MethodError(f"{where}: '{p.name}' must be keyword-only (after '*')")
-            if p.name in SUPPLIED:
-                supplied.append(p.name)
-            elif p.default is p.empty:
-                raise MethodError(f"{where}: hyperparameter '{p.name}' needs the author's default")
-            elif not isinstance(p.default, int | float):
-                raise MethodError(f"{where}: the default of '{p.name}' must be a number, found {p.default!r}")
-            else:
-                defaults[p.name] = float(p.default)
-        ranges = {key: value if isinstance(value, Range) else Range(*value) for key, value in (search or {}).items()}
-        for key in ranges:
-            if key not in defaults:
-                raise MethodError(f"{where}: search names '{key}', not a hyperparameter; it has {sorted(defaults)}")
-        if (state is None) is ("state" in supplied) or (draws == 0) is ("draws" in supplied):
-            raise MethodError(f"{where}: declare state=Memory(...) and draws=n exactly when the signature names them")
+        where, declared = _declaration("loss", function, ("logits", "target"), id, search, state, draws)
+        if (learned is None) is ("learned" in declared["supplied"]):
+            raise MethodError(f"{where}: declare learned=... exactly when the signature names it")
+        for key in named(link) if link else ():
+            if key not in (*declared["defaults"], "learned"):
+                raise MethodError(f"{where}: its link names '{key}', which is no hyperparameter of the loss")
         _add(
             Method(
-                id=name,
-                kind="loss",
-                function=function,
-                module=function.__module__,
-                defaults=MappingProxyType(defaults),
-                search=MappingProxyType(ranges),
-                supplied=tuple(supplied),
+                **declared,
                 symmetric=symmetric,
                 bounded=bounded,
                 batchwise=batchwise,
-                memory=state,
-                draws=draws,
+                link=link,
+                outputs=outputs,
+                learned=learned,
                 tags=tuple(tags),
             )
         )
         return function
 
     return register
+
+
+def correction(
+    *,
+    at: str = "loss",
+    id: str | None = None,
+    search: Mapping[str, tuple[float, float] | Range] | None = None,
+    state: Memory | None = None,
+    draws: int = 0,
+    estimate: Callable[[Any], Any] | None = None,
+    symmetric: bool = False,
+    bounded: bool = False,
+    tags: tuple[str, ...] = (),
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a correction of training that wraps any loss; the function is left as it is.
+
+    It stands in the catalogue of losses by its id, around cross-entropy, and as ``id-loss`` around any other (see
+    :func:`find`). Where it acts decides what the function is:
+
+    - ``at="loss"``: ``f(base, logits, target)`` returns values (N,); ``base(logits, target)`` are the wrapped loss's.
+    - ``at="inputs"``: ``f(inputs, target)`` with inputs (N, ...) returns new inputs, a second target (N,) and the share
+      of the first (0-d): the loss is share * f(logits, target) + (1 - share) * f(logits, second).
+    - ``at="weights"``: ``f(weights, gradients)``, both lists of tensors, one for each parameter of the network, returns
+      the weights at which the gradient is taken again; the step goes from the old ones.
+    - ``at="gradients"``: ``f(weights, gradients)`` returns the gradients to step with.
+
+    Hyperparameters, what is supplied, and docstrings are as for :func:`loss`; of a hyperparameter's name the catalogue
+    asks that no loss which it wraps has it too.
+
+    Args:
+        search, state, draws, symmetric, bounded: as for a loss (around cross-entropy).
+        estimate: ``transition`` is then what ``estimate(log_probabilities)`` makes of the network's predictions
+            (N, C) for its own training rows half-way through the training, and the identity before.
+
+    Raises:
+        MethodError: the signature or the declaration breaks the contract.
+    """
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        if at not in PLACES:
+            raise MethodError(f"correction '{id or function.__name__}': at = '{at}'; there are: {', '.join(PLACES)}")
+        where, declared = _declaration("correction", function, PLACES[at], id, search, state, draws)
+        if estimate is not None and "transition" not in declared["supplied"]:
+            raise MethodError(f"{where}: estimate=... is for a function that names 'transition'")
+        if at != "loss" and (state or set(declared["supplied"]) - {"draws", "progress"}):
+            raise MethodError(f"{where}: at '{at}' a correction is supplied with 'draws' and 'progress' only")
+        _add(Method(**declared, at=at, estimate=estimate, symmetric=symmetric, bounded=bounded, tags=tuple(tags)))
+        return function
+
+    return register
+
+
+def _declaration(
+    kind: str,
+    function: Callable[..., Any],
+    first: tuple[str, ...],
+    id: str | None,
+    search: Mapping[str, tuple[float, float] | Range] | None,
+    state: Memory | None,
+    draws: int,
+) -> tuple[str, dict[str, Any]]:
+    """What losses and corrections declare alike, read from the signature and checked; and how to name the method."""
+    name = id or function.__name__
+    where = f"{kind} '{name}' ({function.__module__})"
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise MethodError(f"{where}: an id is lower-case letters, digits and underscores")
+    parameters = list(inspect.signature(function).parameters.values())
+    found = [p.name for p in parameters[: len(first)]]
+    if found != list(first):
+        raise MethodError(f"{where}: the first parameters are '{', '.join(first)}', found {found}")
+    defaults: dict[str, float] = {}
+    supplied = []
+    for p in parameters[len(first) :]:
+        if p.kind is not p.KEYWORD_ONLY:
+            raise MethodError(f"{where}: '{p.name}' must be keyword-only (after '*')")
+        if p.name in SUPPLIED:
+            supplied.append(p.name)
+        elif p.default is p.empty:
+            raise MethodError(f"{where}: hyperparameter '{p.name}' needs the author's default")
+        elif not isinstance(p.default, int | float):
+            raise MethodError(f"{where}: the default of '{p.name}' must be a number, found {p.default!r}")
+        else:
+            defaults[p.name] = float(p.default)
+    ranges = {key: value if isinstance(value, Range) else Range(*value) for key, value in (search or {}).items()}
+    for key in ranges:
+        if key not in defaults:
+            raise MethodError(f"{where}: search names '{key}', not a hyperparameter; it has {sorted(defaults)}")
+    if (state is None) is ("state" in supplied) or (draws == 0) is ("draws" in supplied):
+        raise MethodError(f"{where}: declare state=Memory(...) and draws=n exactly when the signature names them")
+    return where, {
+        "id": name,
+        "kind": kind,
+        "function": function,
+        "module": function.__module__,
+        "defaults": MappingProxyType(defaults),
+        "search": MappingProxyType(ranges),
+        "supplied": tuple(supplied),
+        "memory": state,
+        "draws": draws,
+    }
+
+
+def corrected(correction: Method, base: Method) -> Method:
+    """The loss ``base`` under a correction, as a method of its own.
+
+    Raises:
+        MethodError: the two do not go together; the message says why.
+    """
+    name = correction.id if base.id == PLAIN else f"{correction.id}-{base.id}"
+    clash = sorted(set(correction.defaults) & set(base.defaults))
+    reasons = {
+        f"both have a hyperparameter '{', '.join(clash)}'": clash,
+        "both keep memory": correction.memory and base.memory,
+        "both use draws": correction.draws and base.draws,
+        f"the values of '{base.id}' belong to a batch, not to samples": base.batchwise and correction.at == "loss",
+        f"'{base.id}' keeps memory": base.memory and correction.at in ("loss", "inputs"),
+        f"'{base.id}' needs outputs of its own": base.outputs and correction.at == "loss",
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            raise MethodError(f"'{correction.id}' cannot wrap '{base.id}': {reason}")
+    acts = correction.at == "loss"
+    return dataclasses.replace(
+        base,
+        id=name,
+        function=_wrapped(correction, base) if acts else base.function,
+        module=f"{correction.module}+{base.module}",
+        defaults=MappingProxyType({**base.defaults, **correction.defaults}),
+        search=MappingProxyType({**base.search, **correction.search}),
+        supplied=tuple(key for key in SUPPLIED if key in base.supplied or (acts and key in correction.supplied)),
+        symmetric=correction.symmetric if acts else base.symmetric,
+        bounded=correction.bounded if acts else base.bounded,
+        memory=correction.memory or base.memory,
+        draws=correction.draws or base.draws,
+        estimate=correction.estimate,
+        correction=correction,
+        tags=correction.tags if acts else (*base.tags, *correction.tags),
+    )
+
+
+def _wrapped(correction: Method, base: Method) -> Callable[..., Any]:
+    """A loss that calls the correction with the base loss, its signature that of both together."""
+
+    plain, outer = base.function, correction.function
+    for_plain, for_outer = named(plain), named(outer)
+
+    def function(logits: Any, target: Any, **values: Any) -> Any:
+        def inner(z: Any, y: Any) -> Any:
+            return plain(z, y, **supply(for_plain, values))
+
+        return outer(inner, logits, target, **supply(for_outer, values))
+
+    both = (inspect.signature(part).parameters.values() for part in (plain, outer))
+    keywords = {p.name: p for parameters in both for p in parameters if p.kind is p.KEYWORD_ONLY}
+    first = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in ("logits", "target")]
+    function.__signature__ = inspect.Signature([*first, *keywords.values()])  # type: ignore[attr-defined]
+    return function
 
 
 _registered: dict[tuple[str, str], Method] = {}  # by kind and id
@@ -209,34 +386,60 @@ def catalogue(kind: str) -> Mapping[str, Method]:
     """
     if kind not in PACKAGES:
         raise UnknownMethod(f"no kind of method '{kind}'; there are: {', '.join(PACKAGES)}")
-    package = importlib.import_module(PACKAGES[kind])
-    for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-        try:
-            importlib.import_module(found.name)
-        except MethodError:
-            raise
-        except Exception as error:
-            raise MethodError(f"{found.name} cannot be imported: {type(error).__name__}: {error}") from error
+    for package in map(importlib.import_module, PACKAGES[kind]):
+        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            try:
+                importlib.import_module(found.name)
+            except MethodError:
+                raise
+            except Exception as error:
+                raise MethodError(f"{found.name} cannot be imported: {type(error).__name__}: {error}") from error
     for point in entry_points(group=ENTRY_POINTS):
         try:
             point.load()
         except Exception as error:
             raise MethodError(f"entry point '{point.name}' = '{point.value}' cannot be loaded: {error}") from error
-    return MappingProxyType({id: _registered[found, id] for found, id in sorted(_registered) if found == kind})
+    own = {id: method for (found, id), method in _registered.items() if found == kind}
+    for (registered, id), method in _registered.items():
+        if registered == "correction" and kind == "loss":
+            if id in own:
+                raise MethodError(f"a loss and a correction have the id '{id}': {own[id].module} and {method.module}")
+            own[id] = corrected(method, own[PLAIN])
+    return MappingProxyType(dict(sorted(own.items())))
 
 
 def select(methods: Mapping[str, Method], ids: list[str] | None) -> dict[str, Method]:
-    """The methods with these ids, or all of them for None.
+    """The methods with these ids, or all of them for None. ``mixup-gce`` is the correction mixup around gce.
 
     Raises:
         UnknownMethod: an id is not in the catalogue; the message gives the nearest ids.
+        MethodError: a correction and a loss that do not go together.
     """
-    for key in ids or ():
-        if key not in methods:
-            near = difflib.get_close_matches(key, methods, n=3, cutoff=0.4)
+    if ids is None:
+        return dict(methods)
+    found = (find(methods, id) for id in ids)
+    return {method.id: method for method in sorted(found, key=lambda method: method.id)}
+
+
+def find(methods: Mapping[str, Method], id: str) -> Method:
+    """The method of this id: one of these, or a correction and a loss of these, joined by a hyphen.
+
+    Raises:
+        UnknownMethod, MethodError: as :func:`select`.
+    """
+    if id in methods:
+        return methods[id]
+    first, hyphen, second = id.partition("-")
+    parts = [first, second] if hyphen else [first]
+    for part in parts:
+        if part not in methods:
+            near = difflib.get_close_matches(part, methods, n=3, cutoff=0.4)
             hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(methods)}"
-            raise UnknownMethod(f"no method '{key}'; {hint}")
-    return {key: method for key, method in methods.items() if ids is None or key in ids}
+            raise UnknownMethod(f"no method '{part}'; {hint}")
+    outer, inner = methods[first].correction, methods[second]
+    if outer is None or inner.correction is not None:
+        raise MethodError(f"'{id}': a correction, a hyphen, and the loss that it wraps")
+    return corrected(outer, inner)
 
 
 def _paragraphs(doc: str | None) -> list[str]:

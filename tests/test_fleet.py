@@ -1,14 +1,15 @@
 """Fleets are held to the plain loop, and every run to itself: the same bits alone, in any slot, in any company."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import pytest
 import torch
 from torch import Tensor
 
+from lossboard import compiler
 from lossboard.errors import UsageError
 from lossboard.fleet import Layout, fleet, forward
-from lossboard.problem import Problem, Run, stream
+from lossboard.problem import Problem, Run, observed, stream
 from lossboard.protocol import Recipe
 from lossboard.train import train
 from reference.methods import Memory, Method, MethodError, catalogue
@@ -27,7 +28,10 @@ def problem(features: int, classes: int, seed: int, dtype: torch.dtype = torch.f
     own = stream("split", seed)
     order = torch.randperm(250, generator=own)
     noisy = torch.where(torch.rand(250, generator=own) < 0.1, torch.randint(0, classes, (250,), generator=own), labels)
-    return Problem(x, noisy, order[:train], order[train : train + 50], order[train + 50 :], classes)
+    train_rows, val_rows, test_rows = order.split((train, 50, 250 - 50 - train))
+    given = torch.where(torch.isin(torch.arange(250), test_rows), labels, noisy)
+    matrix = observed(labels[train_rows], given[train_rows], classes)
+    return Problem(x, given, train_rows, val_rows, test_rows, classes, labels, matrix)
 
 
 def runs_of(method: Method, features: int, classes: int, count: int) -> list[Run]:
@@ -41,50 +45,82 @@ def runs_of(method: Method, features: int, classes: int, count: int) -> list[Run
     return made
 
 
-@pytest.mark.parametrize(("features", "hidden", "classes"), SHAPES)
-@pytest.mark.parametrize("name", ["ce", "gce", "aldr", "tgce", "nce_rce"])
-def test_a_run_has_the_same_bits_alone_and_in_every_slot(name: str, features: int, hidden: int, classes: int) -> None:
+EVERY = sorted(catalogue("loss"))
+FEW = ["ce", "gce", "aldr", "tgce", "nce_rce"]
+
+
+def held_to_itself(
+    method: Method, shape: tuple[int, int, int], *, slots: Iterable[int] = range(40), compiles: bool = False
+) -> None:
+    """A run has the same bits and metrics alone, in its slot of a fleet of 40, and in other company."""
+    features, hidden, classes = shape
+    runs = runs_of(method, features, classes, 40)
+    together = fleet(method, runs, [hidden, hidden], RECIPE, compiles=compiles)
+    backwards = fleet(method, runs[::-1][:17], [hidden, hidden], RECIPE, compiles=compiles)[::-1]
+    assert [one.bits for one in backwards] == [one.bits for one in together[23:]]
+    for slot in slots:
+        (alone,) = fleet(method, [runs[slot]], [hidden, hidden], RECIPE, compiles=compiles)
+        assert alone.bits == together[slot].bits, slot
+        assert str(alone.metrics()) == str(together[slot].metrics()), slot
+    assert len({outcome.bits for outcome in together}) == 40, "the runs do differ"
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", FEW)
+def test_a_run_has_the_same_bits_alone_and_in_every_slot(name: str, shape: tuple[int, int, int]) -> None:
+    held_to_itself(catalogue("loss")[name], shape)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_method_has_the_same_bits_alone_and_in_a_fleet_of_40(name: str) -> None:
+    held_to_itself(catalogue("loss")[name], (10, 10, 11), slots=(0, 1, 18, 39))
+
+
+@pytest.mark.skipif(not compiler.available(), reason="no C++ compiler")
+@pytest.mark.parametrize("name", ["ce", "aldr", "mixup"])
+def test_compiled_fleets_have_the_same_bits_in_any_company_too(name: str) -> None:
+    held_to_itself(catalogue("loss")[name], (10, 10, 11), slots=(0, 18, 39), compiles=True)
+
+
+@pytest.mark.skipif(not compiler.available(), reason="no C++ compiler")
+@pytest.mark.parametrize("name", ["ce", "nce_rce", "tgce", "sam"])
+def test_compiled_and_eager_fleets_agree_to_rounding(name: str) -> None:
     method = catalogue("loss")[name]
-    runs = runs_of(method, features, classes, 35)
-    together = fleet(method, runs, [hidden, hidden], RECIPE)
-    backwards = fleet(method, runs[::-1][:17], [hidden, hidden], RECIPE)[::-1]
-    for slot, run in enumerate(runs):
-        (alone,) = fleet(method, [run], [hidden, hidden], RECIPE)
-        assert (alone.bits, alone.test, alone.val) == (together[slot].bits, together[slot].test, together[slot].val), (
-            slot
-        )
-        if slot >= 18:
-            assert backwards[slot - 18].bits == alone.bits, slot
-    assert len({outcome.bits for outcome in together}) == 35, "the runs do differ"
+    runs = runs_of(method, 9, 7, 3)
+    eager, made = (fleet(method, runs, [7, 7], RECIPE, compiles=compiles) for compiles in (False, True))
+    for one, other in zip(eager, made, strict=True):
+        assert one.metrics() == pytest.approx(other.metrics(), abs=0.02)
+        assert one.measured["nll"] == pytest.approx(other.measured["nll"], rel=1e-3)
 
 
-@pytest.mark.parametrize("name", ["ce", "gce", "aldr", "tgce", "ldr", "nfl_mae", "cs"])
+@pytest.mark.parametrize("name", EVERY)
 def test_a_fleet_does_what_the_plain_loop_does(name: str) -> None:
+    """In float64, so that three epochs of rounding stay far below what a label hangs on."""
     method = catalogue("loss")[name]
     runs = [
         Run(problem(9, 7, i, torch.float64), {"lr": 0.05 * (1 + i), **method.defaults}, ("test", i)) for i in range(3)
     ]
 
-    def network(generator: torch.Generator) -> MLP:
-        return MLP(9, [7, 7], 7, generator).double()
+    def network(outputs: int, generator: torch.Generator) -> MLP:
+        return MLP(9, [7, 7], outputs, generator).double()
 
     for one, run in zip(fleet(method, runs, [7, 7], RECIPE), runs, strict=True):
         plain = train(method, run, network, RECIPE)
         assert one.val == plain.val
         assert one.test == plain.test
+        assert one.measured == pytest.approx(dict(plain.measured), rel=1e-6)
 
 
 def test_trained_parameters_equal_the_plain_loop_to_rounding() -> None:
     """The forward pass of stacked networks against the module, in float64."""
     models = [MLP(9, [7, 7], 7, stream("weights", i)).double() for i in range(4)]
     layout = Layout.of(9, [7, 7], 7)
-    flat = torch.zeros(4, layout.size, dtype=torch.float64)
-    layout.load(flat, models)
+    layers = layout.stacked(models)
     x = torch.randn(4, 5, 9, dtype=torch.float64, generator=stream("x"))
-    stacked = forward(layout.views(flat), x.transpose(1, 2)).transpose(1, 2)
+    stacked = forward(layers, x.transpose(1, 2)).transpose(1, 2)
     for r, model in enumerate(models):
         torch.testing.assert_close(stacked[r], model(x[r]), rtol=1e-13, atol=1e-14)
-        for mine, theirs in zip(layout.parameters(flat, r), model.parameters(), strict=True):
+        for mine, theirs in zip(layout.parameters(layers, r), model.parameters(), strict=True):
             assert torch.equal(mine, theirs)
 
 
@@ -92,18 +128,15 @@ def test_padding_stays_zero() -> None:
     method = catalogue("loss")["ce"]
     from lossboard.fleet import _State
 
-    state = _State(method, runs_of(method, 9, 7, 3), [7, 7], RECIPE)
+    state = _State(method, runs_of(method, 9, 7, 3), [7, 7], RECIPE, torch.device("cpu"), False)
     state.epoch(0)
-    layout = state.layout
-    inside = torch.zeros_like(state.flat, dtype=torch.bool)
-    for i, view in enumerate(layout.views(inside)):
-        out, features = layout.widths[i // 2 + 1], layout.widths[i // 2]
-        if i % 2:
-            view[:, :out] = True
-        else:
-            view[:, :out, :features] = True
-    assert state.flat[inside].ne(0).float().mean() > 0.9
-    assert state.flat[~inside].eq(0).all()
+    widths = state.layout.widths
+    for i, layer in enumerate(state.weights):
+        out, features = widths[i // 2 + 1], widths[i // 2]
+        inside = torch.zeros_like(layer, dtype=torch.bool)
+        inside[(slice(None), slice(out)) if i % 2 else (slice(None), slice(out), slice(features))] = True
+        assert layer[inside].ne(0).float().mean() > 0.9
+        assert layer[~inside].eq(0).all()
 
 
 def a_method(function, **declared) -> Method:
@@ -119,7 +152,7 @@ def test_draws_come_from_each_runs_own_stream() -> None:
     runs = runs_of(catalogue("loss")["ce"], 9, 7, 6)
     together = fleet(method, runs, [7], RECIPE)
     assert [fleet(method, [run], [7], RECIPE)[0].bits for run in runs] == [outcome.bits for outcome in together]
-    plain = train(method, runs[2], lambda generator: MLP(9, [7], 7, generator), RECIPE)
+    plain = train(method, runs[2], lambda outputs, generator: MLP(9, [7], outputs, generator), RECIPE)
     assert plain.test[-1] == pytest.approx(together[2].test[-1], abs=0.03)
 
 
@@ -132,7 +165,10 @@ def test_memory_for_each_class_and_progress_reach_the_loss() -> None:
     method = a_method(averaging, supplied=("state", "progress"), memory=Memory(0.1, per_class=True))
     runs = [Run(problem(9, 7, i, torch.float64), {"lr": 0.1}, ("test", i)) for i in range(3)]
     for one, run in zip(fleet(method, runs, [7], RECIPE), runs, strict=True):
-        assert one.val == train(method, run, lambda generator: MLP(9, [7], 7, generator).double(), RECIPE).val
+        assert (
+            one.val
+            == train(method, run, lambda outputs, generator: MLP(9, [7], outputs, generator).double(), RECIPE).val
+        )
 
 
 def test_a_batchwise_loss_trains() -> None:
@@ -152,7 +188,7 @@ def test_a_wrong_shape_names_the_loss() -> None:
     with pytest.raises(MethodError, match=r"loss 'mine' returned shape \(32, 7\) for 32 samples, expected \(32,\)"):
         fleet(method, runs, [7], RECIPE)
     with pytest.raises(MethodError, match="returned shape"):
-        train(method, runs[0], lambda generator: MLP(9, [7], 7, generator), RECIPE)
+        train(method, runs[0], lambda outputs, generator: MLP(9, [7], outputs, generator), RECIPE)
 
 
 def test_one_diverged_run_leaves_the_others_alone() -> None:
@@ -181,7 +217,7 @@ def test_fewer_rows_than_a_batch() -> None:
     run = Run(problem(9, 7, 0, train=20), {"lr": 0.1}, ("test", 0))
     (outcome,) = fleet(method, [run], [7], RECIPE)
     assert outcome.status == "ok"
-    assert outcome.val == train(method, run, lambda generator: MLP(9, [7], 7, generator), RECIPE).val
+    assert outcome.val == train(method, run, lambda outputs, generator: MLP(9, [7], outputs, generator), RECIPE).val
 
 
 def test_metrics_of_an_outcome() -> None:

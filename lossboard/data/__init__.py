@@ -7,11 +7,13 @@
 
 Requirements that this package meets:
 
-- The content decides, not the place: every load ends in the sha256 of the decoded arrays, pinned in pins.toml.
+- The content decides, not the place: every load ends in a sha256 pinned in pins.toml, of the decoded arrays where that
+  can be (else of the encoded images or of the published file).
 - Look-up: the folder $LOSSBOARD_DATA (`<name>/<split>.parquet`), the local cache ($LOSSBOARD_CACHE), then the hub or
   the addresses of the pin. `Dataset.source` says which it was.
 - Wrong content stops the look-up with a DataError; a dataset that is nowhere names every place tried.
 - Listing and planning need `pins()` only, which imports neither numpy nor anything heavier.
+- Rows come in the order of the original publication, so that labels published by row number belong to them: `human`.
 - A new dataset is one entry in pins.toml where its format is known.
 """
 
@@ -20,6 +22,7 @@ from lossboard.data.dataset import Dataset
 from lossboard.data.errors import DataError
 from lossboard.data.inventory import Check, Place, Status, Verification, status, verify
 from lossboard.data.lookup import fetch, load
+from lossboard.data.people import human
 from lossboard.data.pins import Pin, pins
 
 __all__ = [
@@ -32,6 +35,7 @@ __all__ = [
     "Verification",
     "content_hash",
     "fetch",
+    "human",
     "load",
     "pins",
     "status",

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from lossboard.data import content, formats
+from lossboard.data import compress, content, formats
 from lossboard.data.errors import NotThere, reason
 from lossboard.data.pins import Pin
 
@@ -31,17 +31,22 @@ def load(pin: Pin) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], str]:
     download_once = functools.cache(download)  # two files may lie in one archive
     parsed, used = {}, []
     for file, candidates in pin.addresses.items():
-        parsed[file], address = _first(candidates, lambda address: formats.parse(pin, unpack(address, download_once)))
+        get = functools.partial(_parsed, pin, file, download_once)
+        parsed[file], address = _first(candidates, get)
         used.append(address)
     source = " and ".join(dict.fromkeys(used))
-    splits = formats.assemble(pin, parsed)
+    splits = formats.assemble(pin, parsed, source)
     mend = f"The address serves other data than was pinned: put verified files into $LOSSBOARD_DATA/{pin.name}/ instead"
-    for split, (features, labels) in splits.items():
-        content.check(pin, split, features, labels, source, mend)
-    return splits, source
+    for split, (features, labels, encoded) in splits.items():
+        content.check(pin, split, features, labels, source, mend, encoded)
+    return {split: (features, labels) for split, (features, labels, _) in splits.items()}, source
 
 
-def _first(candidates: tuple[str, ...], get: Callable[[str], formats.Table]) -> tuple[formats.Table, str]:
+def _parsed(pin: Pin, file: str, fetch: Callable[[str], bytes], address: str) -> formats.Parsed:
+    return formats.parse(pin, file, unpack(address, fetch))
+
+
+def _first(candidates: tuple[str, ...], get: Callable[[str], formats.Parsed]) -> tuple[formats.Parsed, str]:
     tried = []
     for address in candidates:
         try:
@@ -59,10 +64,12 @@ def download(url: str) -> bytes:
 
 
 def unpack(address: str, fetch: Callable[[str], bytes] = download) -> bytes:
-    """The file at an address: `archive.zip#member` out of a zip archive, gzip by its first bytes, else as it is."""
+    """The file at an address: `archive.zip#member` out of a zip archive, gzip and .Z by their first bytes."""
     url, _, member = address.partition("#")
     data = fetch(url)
     if member:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            return archive.read(member)
+            data = archive.read(member)
+    if data.startswith(compress.MAGIC):
+        return compress.decompress(data)
     return gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data

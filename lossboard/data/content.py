@@ -1,8 +1,14 @@
-"""What a dataset's content is, apart from how it is stored: the hash that pins it."""
+"""What a dataset's content is, apart from how it is stored: the hash that pins it.
+
+Where the decoded arrays cannot be pinned, what they are decoded from is: lossy images by their encoded bytes, because
+decoders differ in the last bit, and a dataset whose content is not known here by its published file.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lossboard.data.errors import WrongContent
@@ -32,17 +38,49 @@ def content_hash(features: np.ndarray, labels: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def check(pin: Pin, split: str, features: np.ndarray, labels: np.ndarray, place: str, mend: str) -> None:
-    """Raise WrongContent unless the arrays are the pinned ones; `place` is where they came from, `mend` what to do."""
-    expected_shape = (pin.splits[split], *pin.shape)
-    found, expected = content_hash(features, labels), pin.content[split]
+def arrays_hash(features: np.ndarray, labels: np.ndarray) -> str:
+    """The hashes of features and labels apart, each as in `content_hash`."""
+    return f"features:{content_hash(features, labels[:0])} labels:{content_hash(features[:0], labels)}"
+
+
+def encoded_hash(blobs: Sequence[bytes], labels: np.ndarray) -> str:
+    """The hash of encoded images, each after its length (8 bytes, little-endian), and then of the labels."""
+    digest = hashlib.sha256()
+    for blob in blobs:
+        digest.update(len(blob).to_bytes(8, "little"))
+        digest.update(blob)
+    digest.update(labels.astype("<i8").tobytes())
+    return f"encoded:{digest.hexdigest()}"
+
+
+def file_hash(path: Path) -> str:
+    """The hash of a file's bytes."""
+    with open(path, "rb") as file:
+        return f"file:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def check(
+    pin: Pin, split: str, features: np.ndarray, labels: np.ndarray, place: str, mend: str, source: str | None = None
+) -> None:
+    """Raise WrongContent unless the arrays are the pinned ones.
+
+    `place` is where they came from, `mend` what to do. `source` is the hash of what they were decoded from; a pin of
+    encoded images or of a file fails without it, and with any but its own.
+    """
+    rows = pin.splits[split]
+    shapes = ((rows, 0), (rows, *pin.shape)) if pin.kind == "labels" else ((rows, *pin.shape), (rows,))
+    expected = pin.content[split]
+    if pin.pinned in ("encoded", "file"):
+        found = source or content_hash(features, labels)
+    else:
+        found = (arrays_hash if pin.pinned == "arrays" else content_hash)(features, labels)
     # The hash sees bytes only: the same bytes in another shape would pass it.
-    if features.shape == expected_shape and labels.shape == expected_shape[:1] and found == expected:
+    if (features.shape, labels.shape) == shapes and found == expected:
         return
     raise WrongContent(
         f"{pin.name}/{split}: the content is not what was pinned.\n"
         f"  place     {place}\n"
-        f"  expected  {expected}  features {expected_shape}, labels {expected_shape[:1]}\n"
+        f"  expected  {expected}  features {shapes[0]}, labels {shapes[1]}\n"
         f"  found     {found}  features {features.shape}, labels {labels.shape}\n"
         f"  {mend}"
     )

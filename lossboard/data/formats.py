@@ -1,4 +1,7 @@
-"""The file formats that addresses serve: IDX (MNIST's own) and text tables. Each parser raises ValueError."""
+"""The file formats that addresses serve: IDX (MNIST's own), text tables, class folders and label files.
+
+Each parser raises ValueError.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lossboard.data import class_folders, content, label_files, parquet
+from lossboard.data.errors import DataError
 from lossboard.data.pins import Pin, Rows
 
 if TYPE_CHECKING:
     import numpy as np
+
+NPY = b"\x93NUMPY"  # how a .npy file starts
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,17 +30,40 @@ class Table:
     splits: np.ndarray | None = None
 
 
-def parse(pin: Pin, data: bytes) -> Table:
+Parsed = Table | class_folders.Folders
+# Features, labels, and the hash of what they were decoded from, where the pin is of that.
+Split = tuple["np.ndarray", "np.ndarray", str | None]
+
+
+def parse(pin: Pin, file: str, data: bytes) -> Parsed:
     """One file of a dataset in the format of its pin."""
-    return table(data, pin.rows) if pin.rows else Table(idx(data))
+    if pin.rows:
+        return table(data, pin.rows, sparse=pin.format == "libsvm")
+    if pin.format == "idx":
+        return Table(idx(data))
+    if pin.format == "torch":
+        return Table(label_files.columns(data, list(pin.columns.values())))
+    if file == "images":
+        return class_folders.unpack(pin, data)
+    return Table(label_files.array(data) if data.startswith(NPY) else label_files.columns(data, ["clean_label"])[:, 0])
 
 
-def assemble(pin: Pin, parsed: Mapping[str, Table]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Features and labels of each split out of the parsed files; the content hash judges the result."""
+def assemble(pin: Pin, parsed: Mapping[str, Parsed], place: str) -> dict[str, Split]:
+    """Each split out of the parsed files, which lay at `place`; the content hash judges the result."""
+    if pin.format == "class_folders":
+        return {split: _folders(pin, split, parsed, place) for split in pin.splits}
+    tables = {file: found for file, found in parsed.items() if isinstance(found, Table)}
+    return {split: (*pair, None) for split, pair in _pairs(pin, tables).items()}
+
+
+def _pairs(pin: Pin, parsed: Mapping[str, Table]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     import numpy as np
 
-    if not pin.rows:
+    if pin.format == "idx":
         return {split: _images(parsed, split) for split in pin.splits}
+    if pin.format == "torch":
+        labels = {split: parsed[split].values for split in pin.splits}
+        return {split: (np.zeros((len(found), 0), np.float32), found) for split, found in labels.items()}
     if "all" not in parsed:
         return {split: _pair(parsed[split], slice(None)) for split in pin.splits}
     whole = parsed["all"]
@@ -44,6 +74,16 @@ def assemble(pin: Pin, parsed: Mapping[str, Table]) -> dict[str, tuple[np.ndarra
     return {
         split: _pair(whole, slice(start, end)) for split, start, end in zip(pin.splits, [0, *ends], ends, strict=False)
     }
+
+
+def _folders(pin: Pin, split: str, parsed: Mapping[str, Parsed], place: str) -> Split:
+    folders, found = parsed["images"], parsed[f"{split}_labels"]
+    assert isinstance(found, Table) and not isinstance(folders, Table)  # noqa: PT018
+    try:
+        blobs = class_folders.arranged(pin, folders[split], found.values)
+    except ValueError as error:
+        raise DataError(f"{pin.name}/{split}: the files at {place} do not belong together: {error}") from error
+    return parquet.decoded(blobs, f"{place}, {split}"), found.values, content.encoded_hash(blobs, found.values)
 
 
 def _images(parsed: Mapping[str, Table], split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -76,10 +116,11 @@ def idx(data: bytes) -> np.ndarray:
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
 
 
-def table(data: bytes, layout: Rows) -> Table:
+def table(data: bytes, layout: Rows, *, sparse: bool = False) -> Table:
     """Features float32 (N, d), labels int64 (N,) and split numbers (N,) of a text table.
 
     Columns are parted by commas or white space; empty lines do not count, and a first line that is no row is a header.
+    A sparse table has `number:value` in its columns after the label, for the features that are not 0.
     """
     import numpy as np
 
@@ -89,7 +130,7 @@ def table(data: bytes, layout: Rows) -> Table:
     rows = []
     for number, fields in numbered:
         try:
-            rows.append(_row(fields, layout, codes))
+            rows.append((_sparse_row if sparse else _row)(fields, layout, codes))
         except (ValueError, IndexError, KeyError) as error:
             if number > 1:
                 raise ValueError(f"line {number} is no row of this table: {error}") from error
@@ -110,6 +151,17 @@ def _row(fields: Sequence[str], layout: Rows, codes: Mapping[str, int]) -> tuple
         raise ValueError(f"{len(fields)} columns")
     split = 0 if layout.split is None else int(fields[layout.split])
     return features, codes[_code(fields[layout.label])], split
+
+
+def _sparse_row(fields: Sequence[str], layout: Rows, codes: Mapping[str, int]) -> tuple[list[float], int, int]:
+    first, end = layout.features
+    features = [0.0] * (end - first)
+    for field in fields[layout.label + 1 :]:
+        number, value = field.split(":")
+        if not first <= int(number) < end:
+            raise ValueError(f"feature {number}")
+        features[int(number) - first] = float(value)
+    return features, codes[_code(fields[layout.label])], 0
 
 
 def _code(text: str) -> str:

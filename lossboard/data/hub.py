@@ -1,16 +1,21 @@
-"""The third step for datasets of the Hugging Face hub: `datasets.load_dataset` at the pinned revision."""
+"""The third step for datasets of the Hugging Face hub: `datasets.load_dataset` at the pinned revision.
+
+A dataset that is pinned by its files is read from the files, since `load_dataset` shows only what it made of them.
+"""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lossboard.data import content, parquet
+from lossboard.data import parquet
 from lossboard.data.errors import NotThere, reason
 from lossboard.data.pins import Pin
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
 
 # The hub's client retries an unreachable host for half a minute and longer; one short question comes before it.
 PROBE_S = 5.0
@@ -33,20 +38,40 @@ def load(pin: Pin) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def _split(pin: Pin, split: str) -> tuple[np.ndarray, np.ndarray]:
+    where = f"{place(pin)}, split {split}"
+    mend = f"Its client's cache in {_cache()} may be damaged: delete what it holds of {pin.hub}, then fetch again"
+    if pin.pinned == "file":
+        return parquet.read(pin, split, _file(pin, split), where, mend)
+    return parquet.arrays(pin, split, _table(pin, split), where, mend)
+
+
+def _table(pin: Pin, split: str) -> pa.Table:
     import datasets
 
     try:
         found = datasets.load_dataset(pin.hub, name=pin.config, revision=pin.revision, split=split)
         # The arrow form leaves images encoded, so that one decoder serves the hub and the Parquet folder.
-        table = found.with_format("arrow")[:]
+        return found.with_format("arrow")[:]
     # The client raises its own, the network's and the file system's errors; each means that this place has no data.
     except Exception as error:
         raise NotThere((place(pin), f"split {split!r} cannot be loaded: {reason(error)}")) from error
-    where = f"{place(pin)}, split {split}"
-    features, labels = parquet.arrays(table, pin.kind, where)
-    mend = f"Its client's cache in {_cache()} may be damaged: delete what it holds of {pin.hub}, then fetch again"
-    content.check(pin, split, features, labels, where, mend)
-    return features, labels
+
+
+def _file(pin: Pin, split: str) -> Path:
+    """The file that a split is pinned by, on this machine."""
+    import huggingface_hub
+
+    name = next(name for name, value in pin.files.items() if f"file:{value}" == pin.content[split])
+    if os.path.isdir(str(pin.hub)):
+        path = Path(str(pin.hub), name)
+        if not path.is_file():
+            raise NotThere((place(pin), f"{name} does not exist"))
+        return path
+    try:
+        return Path(huggingface_hub.hf_hub_download(str(pin.hub), name, repo_type="dataset", revision=pin.revision))
+    # As above: whatever the client raises, this place has no data.
+    except Exception as error:
+        raise NotThere((place(pin), f"{name} cannot be downloaded: {reason(error)}")) from error
 
 
 def _cache() -> str:

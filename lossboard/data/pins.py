@@ -14,23 +14,36 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from lossboard.data.dataset import Kind
 from lossboard.data.errors import UnknownDataset
 
+Pinned = Literal["content", "arrays", "encoded", "file"]
 PATH = Path(__file__).with_name("pins.toml")
 REQUIRED = ("kind", "classes", "class_names", "shape", "splits", "content", "license", "citation")
-OPTIONAL = ("notes", "bundled", "hub", "config", "revision", "files", "addresses", "format", "rows")
+OPTIONAL = (
+    *("notes", "columns", "batches", "labels_of"),
+    *("bundled", "hub", "config", "revision", "files", "addresses", "format", "rows"),
+)
 ROWS = ("label", "features", "codes", "split")
-FORMATS = ("idx", "rows")
-# The axes of one sample: (d,) for tabular data, (H, W, C) for images.
-AXES = {"tabular": 1, "image": 3}
+FORMATS = ("idx", "rows", "libsvm", "class_folders", "torch")
+TEXT = ("rows", "libsvm")
+# The axes of one sample: (d,) for tabular data, (H, W, C) for images, (k,) for k label sets.
+AXES = {"tabular": 1, "image": 3, "labels": 1}
+HASH = "[0-9a-f]{64}"
+# What a split is pinned by, and how its hash is written.
+PINNED: dict[Pinned, str] = {
+    "content": HASH,
+    "arrays": f"features:{HASH} labels:{HASH}",
+    "encoded": f"encoded:{HASH}",
+    "file": f"file:{HASH}",
+}
 
 
 @dataclass(frozen=True)
 class Rows:
-    """How a text table is laid out; columns count from 0, the end of `features` is exclusive."""
+    """How a text table is laid out: `features` are columns from 0 on or, in "libsvm", numbers; the end is exclusive."""
 
     label: int
     features: tuple[int, int]
@@ -48,10 +61,15 @@ class Pin:
     class_names: tuple[str, ...]
     shape: tuple[int, ...]  # of one sample
     splits: Mapping[str, int]  # rows
-    content: Mapping[str, str]  # sha256 of the decoded arrays
+    content: Mapping[str, str]  # what pins each split, in one of the forms of PINNED
     license: str
     citation: str
     notes: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)  # our name: the column's name in Parquet and other tables
+    batches: Mapping[str, tuple[int, ...]] = field(
+        default_factory=dict
+    )  # the original's equal parts, as they are stored
+    labels_of: tuple[str, ...] = ()  # kind "labels": the datasets whose rows these labels are for
     bundled: str | None = None
     hub: str | None = None
     config: str | None = None
@@ -60,6 +78,12 @@ class Pin:
     addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     format: str | None = None
     rows: Rows | None = None
+
+    @property
+    def pinned(self) -> Pinned:
+        """What every split is pinned by."""
+        first = next(iter(self.content.values()))
+        return next(form for form, pattern in PINNED.items() if re.fullmatch(pattern, first))
 
     @property
     def digest(self) -> str:
@@ -149,8 +173,7 @@ def _pin(entry: _Entry) -> Pin:
     require(len(splits) > 0 and min(splits.values()) > 0, "splits", "must give each split its number of rows")
     content = entry.mapping("content", str, "sha256 strings")
     require(content.keys() == splits.keys(), "content", f"must have the splits {', '.join(splits)}")
-    for split, value in content.items():
-        require(re.fullmatch("[0-9a-f]{64}", value) is not None, f"content.{split}", "must be 64 lower-case hex digits")
+    _check_content(entry, content, kind)
     pin = Pin(
         name=entry.name,
         kind=kind,
@@ -162,6 +185,9 @@ def _pin(entry: _Entry) -> Pin:
         license=entry.text("license") or "",
         citation=entry.text("citation") or "",
         notes=entry.text("notes") or "",
+        columns=entry.mapping("columns", str, "column names"),
+        batches={split: tuple(order) for split, order in entry.mapping("batches", list, "orders").items()},
+        labels_of=tuple(table.get("labels_of", ())),
         bundled=entry.text("bundled"),
         hub=entry.text("hub"),
         config=entry.text("config"),
@@ -171,8 +197,38 @@ def _pin(entry: _Entry) -> Pin:
         format=entry.text("format"),
         rows=_rows(entry),
     )
+    _check_layout(entry, pin)
     _check_origin(entry, pin)
     return pin
+
+
+def _check_content(entry: _Entry, content: Mapping[str, str], kind: str) -> None:
+    """A hash for each split, all in the same form."""
+    found = set()
+    for split, value in content.items():
+        form = next((form for form, pattern in PINNED.items() if re.fullmatch(pattern, value)), None)
+        what = "must be 64 lower-case hex digits, or such after 'features:' and 'labels:', 'encoded:' or 'file:'"
+        entry.require(form is not None, f"content.{split}", what)
+        found.add(form)
+    entry.require(len(found) == 1, "content", "must be of the same form for each split")
+    entry.require(kind == "image" or found != {"encoded"}, "content", "only images are pinned as 'encoded:'")
+
+
+def _check_layout(entry: _Entry, pin: Pin) -> None:
+    """The columns of tables, the order of stored batches, and what a set of labels belongs to."""
+    require = entry.require
+    if pin.kind == "labels":
+        require(_all(entry.table.get("labels_of"), str), "labels_of", "must name the datasets that the labels are for")
+        good = "clean" in pin.columns and len(pin.columns) == pin.shape[0]
+        require(good, "columns", f"must name {pin.shape[0]} columns, one of them 'clean'")
+        require(set(pin.splits) == {"train"}, "splits", "must be 'train': labels are for training rows")
+    else:
+        require("labels_of" not in entry.table, "labels_of", "belongs to kind = 'labels'")
+        good = not pin.columns or set(pin.columns) == {"features", "label"}
+        require(good, "columns", "must name the columns 'features' and 'label'")
+    for split, order in pin.batches.items():
+        good = sorted(order) == list(range(1, len(order) + 1)) and pin.splits.get(split, 1) % len(order) == 0
+        require(good, f"batches.{split}", "must be an order of 1, 2, ... that divides the rows of a split")
 
 
 def _rows(entry: _Entry) -> Rows | None:
@@ -200,15 +256,19 @@ def _check_origin(entry: _Entry, pin: Pin) -> None:
     if pin.hub:
         good = pin.revision is not None and re.fullmatch("[0-9a-f]{40}", pin.revision) is not None
         require(good, "revision", "must be a commit, 40 hex digits: a branch moves")
+        if pin.pinned == "file":
+            hashes = {value.removeprefix("file:") for value in pin.content.values()}
+            require(hashes <= set(pin.files.values()), "files", "must name the files that the splits are pinned by")
     else:
         for key in ("config", "revision", "files"):
             require(key not in entry.table, key, "belongs to a dataset of the hub")
+        require(pin.pinned != "file", "content", "only a dataset of the hub is pinned by its files")
     if pin.addresses:
         require(pin.format in FORMATS, "format", f"must be one of {', '.join(FORMATS)}, not {pin.format!r}")
         require(
-            (pin.format == "rows") == (pin.rows is not None),
+            (pin.format in TEXT) == (pin.rows is not None),
             "rows",
-            "goes with format = 'rows', and must then be there",
+            "goes with format = 'rows' or 'libsvm', and must then be there",
         )
         _check_addresses(entry, pin)
     else:
@@ -217,11 +277,14 @@ def _check_origin(entry: _Entry, pin: Pin) -> None:
 
 
 def _check_addresses(entry: _Entry, pin: Pin) -> None:
-    allowed = (
-        [set(pin.splits), {"all"}]
-        if pin.rows
-        else [{f"{s}_{part}" for s in pin.splits for part in ("images", "labels")}]
-    )
+    allowed = {
+        "idx": [{f"{split}_{part}" for split in pin.splits for part in ("images", "labels")}],
+        "class_folders": [{"images", *(f"{split}_labels" for split in pin.splits)}],
+        "torch": [set(pin.splits)],
+    }.get(str(pin.format), [set(pin.splits), {"all"}])
+    encoded = pin.pinned != "encoded" or pin.format == "class_folders"
+    entry.require(encoded, "content", "'encoded:' goes with format = 'class_folders', or with the hub")
+    entry.require((pin.format == "torch") == (pin.kind == "labels"), "format", "'torch' goes with kind = 'labels'")
     text = " or ".join(", ".join(sorted(files)) for files in allowed)
     entry.require(set(pin.addresses) in allowed, "addresses", f"must name the files {text}")
     for file, urls in pin.addresses.items():

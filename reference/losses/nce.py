@@ -4,8 +4,11 @@ import torch
 from torch import Tensor
 
 from reference.losses.focal import focusing
-from reference.methods import loss
-from reference.softmax import log_softmax, pick
+from reference.losses.gce import box_cox
+from reference.losses.rce import LOG_ZERO, reverse
+from reference.losses.sce import blended
+from reference.methods import Range, loss
+from reference.softmax import log_softmax, pick, target_log_softmax
 
 
 def normalized(losses: Tensor, target: Tensor) -> Tensor:
@@ -47,4 +50,53 @@ def ngce(logits: Tensor, target: Tensor, *, q: float = 0.1) -> Tensor:
     Symmetric, with sum 1, and in [0, 1]. As q -> 0 it becomes ``nce``. The default is the authors' for MNIST and
     CIFAR-10 (0.7 for CIFAR-100); their code clamps p at 1e-7, which is not needed here.
     """
-    return normalized(-torch.expm1(q * log_softmax(logits)), target)
+    return normalized(box_cox(log_softmax(logits), q), target)
+
+
+@loss(search={"alpha": Range(0.01, 100, log=True)}, symmetric=True, bounded=True, tags=("noise-robust",))
+def nsce(logits: Tensor, target: Tensor, *, alpha: float = 0.1, beta: float = 1.0) -> Tensor:
+    r"""Symmetric cross-entropy as a share of its sum over the labels, for logits (N, C) and target (N,); returns (N,).
+
+    $$ \frac{\alpha \log p_y + \beta A (1 - p_y)}{\alpha \sum_k \log p_k + \beta A (C - 1)}, \quad A = \log 10^{-4} $$
+
+    Symmetric, with sum 1, and in [0, 1]. Zero beta is ``nce``, zero alpha ``nrce``. It is not in the authors' code; the
+    defaults are those of ``sce``. Only the ratio alpha / beta matters, so beta is not tuned; the range of alpha holds
+    the ratios used for ``sce``, 0.01 to 60.
+    """
+    return normalized(blended(log_softmax(logits), alpha, beta), target)
+
+
+@loss(symmetric=True, bounded=True, tags=("noise-robust",))
+def nmae(logits: Tensor, target: Tensor) -> Tensor:
+    r"""Mean absolute error as a share of its sum over the labels, for logits (N, C) and target (N,); returns (N,).
+
+    $$ \frac{1 - p_y}{C - 1} $$
+
+    Symmetric, with sum 1, and in [0, 1 / (C - 1)]: a multiple of the mean absolute error, since that is symmetric
+    already. The code of Zhou et al. (ICML 2021) has this form, the authors' code half of it.
+    """
+    return -torch.expm1(target_log_softmax(logits, target)) / (logits.shape[-1] - 1)
+
+
+@loss(symmetric=True, bounded=True, tags=("noise-robust",))
+def nrce(logits: Tensor, target: Tensor) -> Tensor:
+    r"""Reverse cross-entropy as a share of its sum over the labels, for logits (N, C) and target (N,); returns (N,).
+
+    $$ \frac{-A (1 - p_y)}{-A (C - 1)}, \quad A = \log 10^{-4} $$
+
+    Symmetric, with sum 1, and in [0, 1 / (C - 1)]. A cancels: it equals ``nmae``. The authors' code has another
+    normalizer, see ``nrce_apl``.
+    """
+    return reverse(target_log_softmax(logits, target)) / (-LOG_ZERO * (logits.shape[-1] - 1))
+
+
+@loss(symmetric=True, bounded=True, tags=("noise-robust",))
+def nrce_apl(logits: Tensor, target: Tensor) -> Tensor:
+    r"""Reverse cross-entropy as the authors' code scales it, for logits (N, C) and target (N,); returns (N,).
+
+    $$ -\frac{C - 1}{4} A (1 - p_y), \quad A = \log 10^{-4} $$
+
+    Symmetric, with sum -A (C - 1)^2 / 4. The code writes 1 / 4 * (C - 1), which multiplies by the number of other
+    classes where ``nrce`` divides by it.
+    """
+    return (logits.shape[-1] - 1) / 4 * reverse(target_log_softmax(logits, target))

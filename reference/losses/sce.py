@@ -8,6 +8,11 @@ from reference.methods import Range, loss
 from reference.softmax import target_log_softmax
 
 
+def blended(log_p: Tensor, alpha: float, beta: float) -> Tensor:
+    """The symmetric cross-entropy at a log-probability, elementwise."""
+    return beta * reverse(log_p) - alpha * log_p
+
+
 @loss(search={"alpha": Range(0.01, 10, log=True), "beta": Range(0.1, 10, log=True)}, tags=("noise-robust",))
 def sce(logits: Tensor, target: Tensor, *, alpha: float = 0.1, beta: float = 1.0) -> Tensor:
     r"""Weighted sum of cross-entropy and reverse cross-entropy, for logits (N, C) and target (N,); returns (N,).
@@ -17,8 +22,7 @@ def sce(logits: Tensor, target: Tensor, *, alpha: float = 0.1, beta: float = 1.0
     Neither symmetric nor bounded while alpha > 0. The defaults are the authors' for CIFAR-10; they use (0.01, 1) for
     MNIST and (6, 0.1) for CIFAR-100.
     """
-    log_p = target_log_softmax(logits, target)
-    return beta * reverse(log_p) - alpha * log_p
+    return blended(target_log_softmax(logits, target), alpha, beta)
 
 
 @loss(search={"b": (0.05, 0.95)}, tags=("noise-robust",))

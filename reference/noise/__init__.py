@@ -8,21 +8,33 @@ from collections.abc import Callable
 
 from torch import Generator, Tensor
 
-from reference.noise import asymmetric, class_dependent, clean, instance, symmetric, uniform_ldr
+from reference.noise import (
+    asymmetric,
+    asymmetric_apl,
+    class_dependent,
+    clean,
+    human,
+    instance,
+    symmetric,
+    uniform_ldr,
+)
 
-# kind -> function of (labels, classes, rate, dataset, generator, features)
-KINDS: dict[str, Callable[[Tensor, int, float, str, Generator, Tensor | None], Tensor]] = {
+# kind -> function of (labels, classes, rate, dataset, generator, features, people)
+KINDS: dict[str, Callable[[Tensor, int, float, str, Generator, Tensor | None, Tensor | None], Tensor]] = {
     "asymmetric": asymmetric.corrupt,
+    "asymmetric_apl": asymmetric_apl.corrupt,
     "class_dependent": class_dependent.corrupt,
     "clean": clean.corrupt,
+    **{human.PREFIX + name: human.corrupt for name in human.SETS},
     "instance": instance.corrupt,
     "symmetric": symmetric.corrupt,
     "uniform_ldr": uniform_ldr.corrupt,
 }
 
-# kind -> function of (classes, rate, dataset); not for noise that depends on the features
+# kind -> function of (classes, rate, dataset); not for noise that depends on the sample
 TRANSITIONS: dict[str, Callable[[int, float, str], Tensor]] = {
     "asymmetric": asymmetric.transition,
+    "asymmetric_apl": asymmetric_apl.transition,
     "class_dependent": class_dependent.transition,
     "clean": clean.transition,
     "symmetric": symmetric.transition,
@@ -39,6 +51,7 @@ def corrupt(
     dataset: str,
     generator: Generator,
     features: Tensor | None = None,
+    people: Tensor | None = None,
 ) -> Tensor:
     """Noisy labels (N,) for the labels (N,), int64 in 0..classes-1, which are left as they are.
 
@@ -50,20 +63,23 @@ def corrupt(
         rate: the nominal noise rate, 0 to 1; 0 changes nothing, whatever the kind.
         dataset: which classes are confused in the kinds that have a map for each data set.
         features: (N, d), one row for each label, for instance-dependent noise.
+        people: (N,), what people said of each sample, for the kinds that end in the name of such labels.
 
     Raises:
-        ValueError: an unknown kind, a rate or label out of range, features that are missing or of another length, or a
-            data set that the kind has no map for.
+        ValueError: an unknown kind, a rate or label out of range, features or labels of people that are missing or of
+            another length, or a data set that the kind has no map for.
     """
     _check(kind, classes, rate)
-    outside = labels[(labels < 0) | (labels >= classes)]
-    if len(outside):
-        raise ValueError(f"labels must be in 0..{classes - 1}, found {outside.unique().tolist()[:5]}")
+    _check_range(labels, classes)
     if features is not None and len(features) != len(labels):
         raise ValueError(f"{len(features)} rows of features for {len(labels)} labels")
+    if people is not None:
+        _check_range(people, classes)
+        if len(people) != len(labels):
+            raise ValueError(f"{len(people)} labels of people for {len(labels)} labels")
     if rate == 0:
         return labels.clone()
-    return KINDS[kind](labels, classes, rate, dataset, generator, features)
+    return KINDS[kind](labels, classes, rate, dataset, generator, features, people)
 
 
 def transition(kind: str, classes: int, rate: float, dataset: str) -> Tensor:
@@ -74,12 +90,18 @@ def transition(kind: str, classes: int, rate: float, dataset: str) -> Tensor:
             [0.2500, 0.7500]], dtype=torch.float64)
 
     Raises:
-        ValueError: as :func:`corrupt`, and for noise that depends on the features.
+        ValueError: as :func:`corrupt`, and for noise that depends on the sample.
     """
     _check(kind, classes, rate)
     if kind not in TRANSITIONS:
-        raise ValueError(f"'{kind}' noise depends on the features: it has no transition matrix")
+        raise ValueError(f"'{kind}' noise depends on the sample: it has no transition matrix")
     return TRANSITIONS[kind](classes, rate, dataset)
+
+
+def _check_range(labels: Tensor, classes: int) -> None:
+    outside = labels[(labels < 0) | (labels >= classes)]
+    if len(outside):
+        raise ValueError(f"labels must be in 0..{classes - 1}, found {outside.unique().tolist()[:5]}")
 
 
 def _check(kind: str, classes: int, rate: float) -> None:

@@ -21,7 +21,13 @@ def confusions(dataset: str, classes: int) -> Tensor:
 
 
 def corrupt(
-    labels: Tensor, classes: int, rate: float, dataset: str, generator: Generator, features: Tensor | None = None
+    labels: Tensor,
+    classes: int,
+    rate: float,
+    dataset: str,
+    generator: Generator,
+    features: Tensor | None = None,
+    people: Tensor | None = None,
 ) -> Tensor:
     """Each label (N,), with probability ``rate``, becomes the class it is mistaken for.
 

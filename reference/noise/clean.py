@@ -5,7 +5,13 @@ from torch import Generator, Tensor
 
 
 def corrupt(
-    labels: Tensor, classes: int, rate: float, dataset: str, generator: Generator, features: Tensor | None = None
+    labels: Tensor,
+    classes: int,
+    rate: float,
+    dataset: str,
+    generator: Generator,
+    features: Tensor | None = None,
+    people: Tensor | None = None,
 ) -> Tensor:
     """A copy of the labels (N,), whatever the rate."""
     return labels.clone()

@@ -4,11 +4,17 @@ import torch
 from torch import Generator, Tensor
 
 SPREAD = 0.1  # standard deviation of the samples' own rates
-CHUNK_ROWS = 4096  # bounds the memory for class scores
+CHUNK_ROWS = 1024  # bounds the memory for features and class scores in float64
 
 
 def corrupt(
-    labels: Tensor, classes: int, rate: float, dataset: str, generator: Generator, features: Tensor | None = None
+    labels: Tensor,
+    classes: int,
+    rate: float,
+    dataset: str,
+    generator: Generator,
+    features: Tensor | None = None,
+    people: Tensor | None = None,
 ) -> Tensor:
     """Each sample (N,) is mislabelled at its own rate, most likely as the class that a random projection finds in it.
 
@@ -27,9 +33,10 @@ def corrupt(
     place = torch.rand(labels.shape, generator=generator)
     noisy = labels.clone()
     for y in range(classes):
-        projection = torch.randn(features.shape[1], classes, generator=generator, dtype=features.dtype)
+        projection = torch.randn(features.shape[1], classes, generator=generator).double()
         for rows in (flipped & (labels == y)).nonzero()[:, 0].split(CHUNK_ROWS):
-            scores = (features[rows] @ projection).double()
+            # In float64: how a product is summed depends on threads and processors, and must not decide a label.
+            scores = features[rows].double() @ projection
             scores[:, y] = -torch.inf
             noisy[rows] = drawn(scores.softmax(-1), place[rows])
     return noisy

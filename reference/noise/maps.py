@@ -1,5 +1,7 @@
 """Class maps: which class each class is mistaken for, and the noise that follows one."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Generator, Tensor
 
@@ -25,6 +27,16 @@ def swaps(*pairs: tuple[int, int]) -> dict[int, int]:
     {1: 3, 3: 1}
     """
     return {a: b for pair in pairs for a, b in (pair, pair[::-1])}
+
+
+def cycles(*groups: Iterable[int]) -> dict[int, int]:
+    """The map that sends each class of a group to the next, and the last to the first.
+
+    >>> cycles((0, 1, 2), (3, 4))
+    {0: 1, 1: 2, 2: 0, 3: 4, 4: 3}
+    """
+    orders = [tuple(group) for group in groups]
+    return {a: b for order in orders for a, b in zip(order, (*order[1:], order[0]), strict=True)}
 
 
 def follow(confused: Tensor, labels: Tensor, rate: float, generator: Generator) -> Tensor:

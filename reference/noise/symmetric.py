@@ -7,7 +7,13 @@ from reference.noise.maps import chosen
 
 
 def corrupt(
-    labels: Tensor, classes: int, rate: float, dataset: str, generator: Generator, features: Tensor | None = None
+    labels: Tensor,
+    classes: int,
+    rate: float,
+    dataset: str,
+    generator: Generator,
+    features: Tensor | None = None,
+    people: Tensor | None = None,
 ) -> Tensor:
     """In each class of n samples exactly int(rate n), chosen at random, get one of the other C - 1 labels, uniformly.
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lossboard.data import Dataset
     from lossboard.problem import Problem
 
-FLEET = 70  # runs trained at once: more gain little and lose more when a run is killed
+FLEET = 88  # runs trained at once: more gain little and lose more when a run is killed
 
 
 def group(cells: Sequence[Cell]) -> Iterable[Unit]:
@@ -67,7 +67,7 @@ def run(unit: Unit, context: Context) -> Iterable[Record]:
     else:
         from reference.models.cnn import CNN
 
-        network = functools.partial(CNN, features.shape[1], features.shape[2], runs[0].problem.classes)
+        network = functools.partial(CNN, features.shape[1], features.shape[2])
         outcomes = [train(method, one, network, task.recipe) for one in runs]
     for cell, outcome in zip(unit.cells, outcomes, strict=True):
         yield Record(
@@ -87,8 +87,8 @@ def run(unit: Unit, context: Context) -> Iterable[Record]:
 @functools.lru_cache(maxsize=256)
 def problem(task: Task, seed: int, data: Callable[[str], Dataset]) -> Problem:
     """The task's data for one seed: split, then labels corrupted in the training and validation rows alone."""
-    from lossboard.problem import Problem, divided, stream
-    from reference.noise import KINDS, corrupt
+    from lossboard.problem import Problem, divided, observed, stream
+    from reference.noise import KINDS, TRANSITIONS, corrupt, transition
 
     features, labels, own, classes = _scaled(task.dataset, task.split, data)
     train, val, test = divided(task.split, len(labels), own, stream(task.dataset, seed, "split"))
@@ -105,8 +105,28 @@ def problem(task: Task, seed: int, data: Callable[[str], Dataset]) -> Problem:
         dataset=task.dataset,
         generator=stream(task.dataset, seed, "noise", kind, rate),
         features=features[rows].flatten(1),
+        people=_people(task, rows, own, data),
     )
-    return Problem(features, noisy, train, val, test, classes)
+    if kind in TRANSITIONS:
+        matrix = transition(kind, classes, rate, task.dataset)
+    else:
+        matrix = observed(labels[rows], noisy[rows], classes)
+    return Problem(features, noisy, train, val, test, classes, labels, matrix)
+
+
+def _people(task: Task, rows: Tensor, own: int, data: Callable[[str], Dataset]) -> Tensor | None:
+    """What people said of these rows, where the corruption is theirs: they labelled the dataset's own training rows."""
+    import torch
+
+    from lossboard.data import human
+    from reference.noise.human import label_set
+
+    name = label_set(task.corruption.kind)
+    if name is None:
+        return None
+    if rows.max() >= own:
+        raise UsageError(f"{task.name}: people labelled the training rows alone; use a split of kind 'official'")
+    return torch.from_numpy(human(data(task.dataset), name, task.corruption.rate))[rows]
 
 
 @functools.lru_cache(maxsize=4)

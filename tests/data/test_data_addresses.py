@@ -253,6 +253,46 @@ def test_lines_that_are_no_rows(data: bytes, message: str) -> None:
         table(data, LAYOUT)
 
 
+SPARSE = Rows(label=0, features=(1, 4), codes=("-1", "+2"))
+
+
+def test_a_sparse_table() -> None:
+    read = table(b"-1 1:0.5 3:2 \n+2 2:-1\r\n\n2.0\n", SPARSE, sparse=True)
+    assert read.values.tolist() == [[0.5, 0, 2], [0, -1, 0], [0, 0, 0]]
+    assert read.labels is not None
+    assert read.labels.tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"-1 4:1", "feature 4"),
+        (b"-1 0:1", "feature 0"),
+        (b"-1 x:1", "invalid literal"),
+        (b"-1 1", "not enough values"),
+        (b"-1 1:2:3", "too many values"),
+        (b"3 1:1", "'3'"),
+    ],
+)
+def test_lines_that_are_no_sparse_rows(line: bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"line 2 is no row of this table: {message}")):
+        table(b"-1 1:1\n" + line, SPARSE, sparse=True)
+
+
+def test_a_sparse_dataset(tmp_path: Path, install: Install) -> None:
+    for split, (features, labels) in tabular().items():
+        lines = [
+            f"{y} " + " ".join(f"{number}:{value:.3f}" for number, value in enumerate(row, 1))
+            for row, y in zip(features, labels, strict=True)
+        ]
+        (tmp_path / split).write_text("\n".join(lines))
+    urls = ", ".join(f'{split} = ["{(tmp_path / split).as_uri()}"]' for split in ("train", "test"))
+    rows = 'rows = { label = 0, features = [1, 5], codes = ["0", "1", "2"] }'
+    tiny = Tiny("sparse", tabular(), f'format = "libsvm"\n{rows}\naddresses = {{ {urls} }}')
+    install(tiny)
+    assert_loads(tiny)
+
+
 def test_idx_of_any_shape() -> None:
     for shape in [(3,), (2, 3), (2, 3, 4), (0, 2)]:
         array = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)

@@ -11,7 +11,7 @@ from tiny_datasets import REAL_DATA
 
 import lossboard.data
 from lossboard.data import DataError, content_hash, load, pins
-from lossboard.data.content import check
+from lossboard.data.content import arrays_hash, check, encoded_hash
 
 FLOATS = np.array([[1.5, -2.0], [0.25, 3.0]], np.float32)
 LABELS = np.array([1, 0])
@@ -43,6 +43,26 @@ def test_one_bit_one_label_and_the_order_play_a_part() -> None:
     assert len(hashes) == 4
 
 
+def test_arrays_apart() -> None:
+    features, labels = hashlib.sha256(FLOATS.tobytes()), hashlib.sha256(struct.pack("<2q", 1, 0))
+    assert arrays_hash(FLOATS, LABELS) == f"features:{features.hexdigest()} labels:{labels.hexdigest()}"
+
+
+def test_encoded_images_are_hashed_with_their_lengths() -> None:
+    expected = hashlib.sha256(struct.pack("<q", 2) + b"ab" + struct.pack("<q", 1) + b"c" + struct.pack("<2q", 1, 0))
+    assert encoded_hash([b"ab", b"c"], LABELS) == f"encoded:{expected.hexdigest()}"
+    assert encoded_hash([b"a", b"bc"], LABELS) != encoded_hash([b"ab", b"c"], LABELS)
+
+
+@pytest.mark.parametrize("name", ["cifar10_jpeg", "cifar100"])
+def test_arrays_alone_do_not_pass_for_what_they_were_decoded_from(name: str) -> None:
+    pin = pins()[name]
+    features, labels = np.zeros((pin.splits["test"], *pin.shape), np.uint8), np.zeros(pin.splits["test"], int)
+    with pytest.raises(DataError, match="not what was pinned"):
+        check(pin, "test", features, labels, "here", "mend")
+    check(pin, "test", features, labels, "here", "mend", pin.content["test"])
+
+
 def test_the_same_bytes_in_another_shape_are_refused() -> None:
     digits = load("digits")
     features, labels = digits.features["all"], digits.labels["all"]
@@ -70,12 +90,19 @@ def test_shipped_pins_fit_the_data(monkeypatch: pytest.MonkeyPatch, name: str) -
         pytest.skip(f"LOSSBOARD_DATA does not hold {name}")
     monkeypatch.setenv("LOSSBOARD_DATA", REAL_DATA)
     dataset, pin = load(name), pins()[name]
+    if pin.kind == "labels":
+        ((split, labels),) = dataset.labels.items()
+        assert content_hash(dataset.features[split], labels) == pin.content[split]
+        assert labels.shape == (pin.splits[split], len(pin.columns))
+        assert {tuple(np.unique(column)) for column in labels.T} == {tuple(range(pin.classes))}
+        return
     assert dataset.source == str(Path(REAL_DATA, name).absolute())
     assert {split: features.shape for split, features in dataset.features.items()} == {
         split: (rows, *pin.shape) for split, rows in pin.splits.items()
     }
     for split, labels in dataset.labels.items():
-        assert content_hash(dataset.features[split], labels) == pin.content[split]
+        if pin.pinned == "content":  # anything else was checked by the loader against what the arrays were made from
+            assert content_hash(dataset.features[split], labels) == pin.content[split]
         assert set(labels.tolist()) == set(range(pin.classes))
         assert labels.dtype == np.int64
         assert not labels.flags.writeable

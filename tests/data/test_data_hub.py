@@ -1,5 +1,7 @@
 """The hub, from a folder laid out like a repository of it, and a hub that cannot be reached or has nothing."""
 
+import dataclasses
+import hashlib
 import http.server
 import socket
 import threading
@@ -8,10 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import datasets
+import huggingface_hub
 import numpy as np
 import pytest
 from huggingface_hub import constants
-from tiny_datasets import Install, Tiny, images, pixels_as_png, tabular
+from tiny_datasets import Install, Tiny, images, pixels_as_png, tabular, write_parquet
 
 from lossboard.data import DataError, fetch, load, pins
 from lossboard.data.errors import WrongContent
@@ -183,6 +186,103 @@ def test_an_endpoint_that_is_no_address(install: Install, monkeypatch: pytest.Mo
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     with pytest.raises(DataError, match=r"no connection to hub.example \(ValueError: unknown url type"):
         load("small")
+
+
+def by_file(repository: Path, files: dict[str, str]) -> str:
+    lines = ", ".join(f'"small/{name}" = "{value}"' for name, value in files.items())
+    return origin(repository) + f"\nfiles = {{ {lines} }}"
+
+
+def pinned_by_file(repository: Path, served: Tiny) -> Tiny:
+    """A dataset whose content is not known, pinned by the files that the repository serves."""
+    write_repository(repository, served)
+    names = {split: f"{split}-00000-of-00001.parquet" for split in served.splits}
+    hashes = {split: hashlib.sha256((repository / "small" / names[split]).read_bytes()).hexdigest() for split in names}
+    content = {split: f"file:{value}" for split, value in hashes.items()}
+    return Tiny("small", served.splits, by_file(repository, {names[s]: hashes[s] for s in names}), content)
+
+
+def test_pinned_by_its_files(tmp_path: Path, install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = pinned_by_file(tmp_path / "repository", Tiny("small", images(), ""))
+    install(tiny)
+    for source in (f"hub {tmp_path / 'repository'}@{REVISION}", "cache "):
+        dataset = load("small")
+        assert dataset.source.startswith(source)
+        for split, (features, labels) in tiny.splits.items():
+            np.testing.assert_array_equal(dataset.features[split], features)
+            np.testing.assert_array_equal(dataset.labels[split], labels)
+        load.cache_clear()
+
+    # The folder may hold the published files, and nothing else.
+    (tmp_path / "data" / "small").mkdir(parents=True)
+    for split in tiny.splits:
+        published = tmp_path / "repository" / "small" / f"{split}-00000-of-00001.parquet"
+        (tmp_path / "data" / "small" / f"{split}.parquet").write_bytes(published.read_bytes())
+    monkeypatch.setenv("LOSSBOARD_DATA", str(tmp_path / "data"))
+    assert load("small").source == str(tmp_path / "data" / "small")
+    load.cache_clear()
+    write_parquet(tmp_path / "data" / "small" / "test.parquet", *tiny.splits["test"])
+    with pytest.raises(WrongContent, match=r"(?s)small/test.*expected  file:.*found     file:"):
+        load("small")
+
+
+def test_another_file_than_pinned(tmp_path: Path, install: Install) -> None:
+    install(pinned_by_file(tmp_path / "repository", Tiny("small", images(), "")))
+    path = tmp_path / "repository" / "small" / "test-00000-of-00001.parquet"
+    write_parquet(path, *images()["test"])
+    with pytest.raises(WrongContent, match=rf"(?s)small/test.*hub .*@{REVISION}, split test.*found     file:"):
+        load("small")
+    assert not (tmp_path / "cache").exists()
+    path.unlink()
+    with pytest.raises(DataError, match=rf"hub .*@{REVISION}: small/test-00000-of-00001.parquet does not exist"):
+        load("small")
+
+
+def test_the_download_of_a_file_is_pinned(
+    tmp_path: Path, install: Install, monkeypatch: pytest.MonkeyPatch, empty_hub: list[str]
+) -> None:
+    tiny = pinned_by_file(tmp_path / "repository", Tiny("small", images(), ""))
+    install(dataclasses.replace(tiny, origin=tiny.origin.replace(str(tmp_path / "repository"), "somebody/small")))
+    calls = []
+
+    def recorded(repository: str, name: str, **options: object) -> str:
+        calls.append((repository, name, options))
+        return str(tmp_path / "repository" / name)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", recorded)
+    load("small")
+    options = {"repo_type": "dataset", "revision": REVISION}
+    names = [f"small/{split}-00000-of-00001.parquet" for split in ("train", "test")]
+    assert calls == [("somebody/small", name, options) for name in names]
+
+
+def test_a_file_that_cannot_be_downloaded(
+    tmp_path: Path, install: Install, monkeypatch: pytest.MonkeyPatch, empty_hub: list[str]
+) -> None:
+    def missing(*arguments: object, **options: object) -> str:
+        raise FileNotFoundError(f"404 for {arguments[1]}")
+
+    tiny = pinned_by_file(tmp_path / "repository", Tiny("small", images(), ""))
+    install(dataclasses.replace(tiny, origin=tiny.origin.replace(str(tmp_path / "repository"), "somebody/small")))
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", missing)
+    with pytest.raises(DataError, match=r"small/train-\S+ cannot be downloaded: FileNotFoundError: 404"):
+        load("small")
+
+
+def test_columns_with_other_names(tmp_path: Path, install: Install) -> None:
+    tiny = Tiny(
+        "small", images(), 'columns = { features = "img", label = "fine_label" }\n' + origin(tmp_path / "other")
+    )
+    install(tiny)
+    write_repository(tmp_path / "other", tiny)
+    for split in tiny.splits:
+        path = tmp_path / "other" / "small" / f"{split}-00000-of-00001.parquet"
+        renamed = datasets.Dataset.from_parquet(str(path)).rename_columns({"image": "img", "label": "fine_label"})
+        renamed.add_column("label", [0] * len(renamed)).to_parquet(str(path))
+    dataset = load("small")
+    for split, (features, labels) in tiny.splits.items():
+        np.testing.assert_array_equal(dataset.features[split], features)
+        np.testing.assert_array_equal(dataset.labels[split], labels)
 
 
 def test_mnist_is_pinned_to_a_commit_and_its_files() -> None:

@@ -10,15 +10,18 @@ from tiny_datasets import PINS, Tiny, nowhere, python, tabular
 
 from lossboard.data import DataError, load, pins
 
-SHIPPED = {"digits", "letter", "vowel", "pendigits", "satimage", "usps", "mnist", "fashion_mnist"}
+TABLES = {"digits", "letter", "vowel", "pendigits", "satimage", "shuttle", "dna", "usps"}
+IMAGES = {"mnist", "fashion_mnist", "cifar10", "cifar10_jpeg", "cifar100"}
+LABELS = {"cifar10n", "cifar100n"}
+SHIPPED = TABLES | IMAGES | LABELS
 
 # what is changed in a good entry: (text, its replacement, what the message must name)
 BROKEN = [
     ('license = "none"', 'license = "none"\ncolour = "red"', "colour: unknown key"),
     ('license = "none"\n', "", "license: this key is missing"),
     ('license = "none"', 'license = ""', "license: must be a non-empty string"),
-    ('kind = "tabular"', 'kind = "audio"', "kind: must be one of tabular, image"),
-    ('kind = "tabular"', "kind = [1]", "kind: must be one of tabular, image"),
+    ('kind = "tabular"', 'kind = "audio"', "kind: must be one of tabular, image, labels"),
+    ('kind = "tabular"', "kind = [1]", "kind: must be one of tabular, image, labels"),
     ("classes = 3", "classes = 1", "classes: must be a whole number, 2 or more"),
     ("classes = 3", "classes = true", "classes: must be a whole number"),
     ('["a", "b", "c"]', '["a", "b", "b"]', "class_names: must be 3 different strings"),
@@ -31,11 +34,23 @@ BROKEN = [
     ('codes = ["0", "1", "2"]', 'codes = ["0", "1"]', "rows.codes: must be 3, one a class"),
     ("label = 0, ", "", "rows.label: this key is missing"),
     ("label = 0, ", "label = 0, skip = 1, ", "rows.skip: unknown key"),
-    ('format = "rows"', 'format = "xls"', "format: must be one of idx, rows"),
+    ('format = "rows"', 'format = "xls"', "format: must be one of idx, rows, libsvm, class_folders, torch"),
     ('format = "rows"', 'format = "idx"', "rows: goes with format"),
     ('format = "rows"', 'format = "rows"\nhub = "a/b"', "bundled, hub, addresses: give one of these three, not 2"),
     ("{ train = [", "{ extra = [", "addresses: must name the files test, train or all"),
     ("file://", "ftp://", "addresses.train: must be a list of"),
+    (
+        'license = "none"',
+        'license = "none"\ncolumns = { label = "y" }',
+        "columns: must name the columns 'features' and",
+    ),
+    ('license = "none"', 'license = "none"\ncolumns = { label = 1 }', "columns: must be a table of column names"),
+    ('license = "none"', 'license = "none"\nlabels_of = ["a"]', "labels_of: belongs to kind = 'labels'"),
+    ('license = "none"', 'license = "none"\nbatches = { test = [2, 1] }', "batches.test: must be an order of 1, 2"),
+    ('license = "none"', 'license = "none"\nbatches = { test = [0, 1] }', "batches.test: must be an order of 1, 2"),
+    ('license = "none"', 'license = "none"\nbatches = { test = 5 }', "batches: must be a table of orders"),
+    ('kind = "tabular"', 'kind = "labels"', "labels_of: must name the datasets"),
+    ('kind = "tabular"', 'kind = "labels"\nlabels_of = ["a"]', "columns: must name 4 columns, one of them 'clean'"),
 ]
 
 
@@ -54,8 +69,37 @@ def test_a_wrong_entry_is_named(tmp_path: Path, text: str, replacement: str, mes
 def test_a_hash_must_be_one(tmp_path: Path) -> None:
     path = tmp_path / "pins.toml"
     entry = Tiny("table", tabular(), nowhere(tmp_path)).entry()
-    path.write_text(re.sub('train = "[0-9a-f]{64}"', 'train = "abc"', entry))
-    with pytest.raises(DataError, match=r"\[table\] content.train: must be 64"):
+    refused = {
+        "abc": "content.train: must be 64 lower-case hex digits",
+        "sha1:" + "0" * 64: "content.train: must be 64",
+        "features:" + "0" * 64: "content.train: must be 64",
+        "encoded:" + "0" * 64: "content: must be of the same form for each split",
+        "file:" + "0" * 64: "content: must be of the same form for each split",
+    }
+    for value, message in refused.items():
+        path.write_text(re.sub('train = "[0-9a-f]{64}"', f'train = "{value}"', entry))
+        with pytest.raises(DataError, match=re.escape(f"[table] {message}")):
+            PINS.read(path)
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [("encoded", "content: only images are pinned as 'encoded:'"), ("file", "content: only a dataset of the hub")],
+)
+def test_a_table_is_pinned_by_its_content(tmp_path: Path, form: str, message: str) -> None:
+    path = tmp_path / "pins.toml"
+    content = dict.fromkeys(("train", "test"), f"{form}:{'0' * 64}")
+    path.write_text(Tiny("table", tabular(), nowhere(tmp_path), content).entry())
+    with pytest.raises(DataError, match=re.escape(f"[table] {message}")):
+        PINS.read(path)
+
+
+def test_files_that_pin_must_be_named(tmp_path: Path) -> None:
+    path = tmp_path / "pins.toml"
+    content = {"train": f"file:{'0' * 64}", "test": f"file:{'1' * 64}"}
+    origin = f'hub = "a/b"\nrevision = "{"0" * 40}"\nfiles = {{ "train.parquet" = "{"0" * 64}" }}'
+    path.write_text(Tiny("table", tabular(), origin, content).entry())
+    with pytest.raises(DataError, match=r"\[table\] files: must name the files that the splits are pinned by"):
         PINS.read(path)
 
 
@@ -84,7 +128,14 @@ def test_a_file_that_holds_no_tables(tmp_path: Path, text: str) -> None:
 
 def test_what_ships() -> None:
     assert set(pins()) == SHIPPED
-    assert {name for name, pin in pins().items() if pin.kind == "image"} == {"mnist", "fashion_mnist"}
+    for kind, names in {"tabular": TABLES, "image": IMAGES, "labels": LABELS}.items():
+        assert {name for name, pin in pins().items() if pin.kind == kind} == names
+    assert {name: pin.pinned for name, pin in pins().items() if pin.pinned != "content"} == {
+        "cifar10": "arrays",
+        "cifar10_jpeg": "encoded",
+        "cifar100": "file",
+    }
+    assert {of for pin in pins().values() for of in pin.labels_of} == {"cifar10", "cifar10_jpeg", "cifar100"}
     assert len({pin.digest for pin in pins().values()}) == len(SHIPPED)
     with pytest.raises(TypeError):
         pins()["digits"] = pins()["mnist"]  # type: ignore[index]

@@ -52,6 +52,7 @@ class Tiny:
     name: str
     splits: dict[str, Arrays]
     origin: str  # the lines of the entry that say where it can be had
+    content: dict[str, str] | None = None  # what pins each split; the hash of the decoded arrays if None
 
     @property
     def kind(self) -> str:
@@ -65,7 +66,7 @@ class Tiny:
             split: hashlib.sha256(features.tobytes() + labels.astype("<i8").tobytes()).hexdigest()
             for split, (features, labels) in self.splits.items()
         }
-        content = "\n".join(f'{split} = "{value}"' for split, value in hashes.items())
+        content = "\n".join(f'{split} = "{value}"' for split, value in (self.content or hashes).items())
         return (
             f'[{self.name}]\nkind = "{self.kind}"\nclasses = 3\nclass_names = ["a", "b", "c"]\nshape = {shape}\n'
             f'splits = {{ {rows} }}\nlicense = "none"\ncitation = "none"\n{self.origin}\n'

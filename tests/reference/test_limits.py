@@ -10,6 +10,8 @@ from scipy.spatial.distance import jensenshannon
 from scipy.special import rel_entr, softmax
 
 from reference.losses.ldr import robust_margin
+from reference.losses.log_taylor_softmax import taylor_softmax
+from reference.losses.smce import stablemax
 from reference.methods import catalogue
 from reference.softmax import log_softmax, pick, target_log_softmax
 from reference.softmax import softmax as probabilities
@@ -78,6 +80,50 @@ def rll_form(z, y, alpha):
     return np.log((alpha + 1) / alpha) - np.log(alpha + p[y]) + others
 
 
+def rll_ldr_form(z, y, alpha):
+    inside = [alpha + np.exp((0 if k == y else z[k]) - z.sum()) for k in range(len(z))]
+    return -np.log(alpha + softmax(z)[y]) + np.log(sum(inside)) / (len(z) - 1)
+
+
+def anl_form(z, y, a, q):
+    distance = np.abs(a * np.eye(len(z))[y] - softmax(z))
+    return ((distance**q).sum() - (a - 1) ** q) / q
+
+
+def share(form, z, y, **hyperparameters):
+    """A loss divided by its sum over all labels."""
+    return form(z, y, **hyperparameters) / sum(form(z, k, **hyperparameters) for k in range(len(z)))
+
+
+def mae_form(z, y):
+    return np.abs(np.eye(len(z))[y] - softmax(z)).sum()
+
+
+def sce_form(z, y, alpha, beta):
+    return -alpha * np.log(softmax(z)[y]) + beta * rce_form(z, y)
+
+
+def ngce_form(z, y, q):
+    return gce_form(softmax(z), q)[y] / gce_form(softmax(z), q).sum()
+
+
+def tce_form(z, y, t):
+    return sum((1 - softmax(z)[y]) ** j / j for j in range(1, t + 1))
+
+
+def zloss_form(z, y, a, b):
+    return np.log(1 + np.exp(a * (b - (z[y] - z.mean()) / z.std()))) / a
+
+
+def taylor_form(z):
+    return (1 + z + z**2 / 2) / (1 + z + z**2 / 2).sum()
+
+
+def stablemax_form(z):
+    s = np.array([v + 1 if v >= 0 else 1 / (1 - v) for v in z])
+    return s / s.sum()
+
+
 def margins(z, y, m):
     return z - z[y] + m * (np.arange(len(z)) != y)
 
@@ -93,27 +139,39 @@ def ldr_form(z, y, temperature, margin):
 
 CLOSED_FORMS = [
     ("ce", {}, lambda z, y: -np.log(softmax(z)[y])),
-    ("mae", {}, lambda z, y: np.abs(np.eye(len(z))[y] - softmax(z)).sum()),
+    ("mae", {}, mae_form),
     ("mse", {}, lambda z, y: ((np.eye(len(z))[y] - softmax(z)) ** 2).sum()),
     ("gce", {"q": 0.3}, lambda z, y, q: gce_form(softmax(z)[y], q)),
     ("rce", {}, rce_form),
-    (
-        "sce",
-        {"alpha": 0.3, "beta": 2.0},
-        lambda z, y, alpha, beta: -alpha * np.log(softmax(z)[y]) + beta * rce_form(z, y),
-    ),
+    ("sce", {"alpha": 0.3, "beta": 2.0}, sce_form),
     ("sce_ldr", {"b": 0.3}, lambda z, y, b: -(1 - b) * np.log(softmax(z)[y]) + b * 4 * (1 - softmax(z)[y])),
     ("nce", {}, nce_form),
     ("nfl", {"gamma": 1.7}, nfl_form),
-    ("ngce", {"q": 0.4}, lambda z, y, q: gce_form(softmax(z), q)[y] / gce_form(softmax(z), q).sum()),
+    ("ngce", {"q": 0.4}, ngce_form),
+    ("nsce", {"alpha": 0.3, "beta": 2.0}, lambda z, y, **given: share(sce_form, z, y, **given)),
+    ("nmae", {}, lambda z, y: share(mae_form, z, y)),
+    ("nrce", {}, lambda z, y: share(rce_form, z, y)),
+    ("nrce_apl", {}, lambda z, y: 1 / 4 * (len(z) - 1) * rce_form(z, y)),
     ("focal", {"gamma": 1.7}, lambda z, y, gamma: focal_form(softmax(z)[y], gamma)),
     ("js", {"weight": 0.3}, lambda z, y, weight: js_form(z, y, weight)),
     ("rll", {"alpha": 0.4}, rll_form),
+    ("rll_ldr", {"alpha": 0.4}, rll_ldr_form),
     ("comp", {"tau": 0.0}, lambda z, y, tau: np.delete(np.exp(z - z[y]), y).sum()),
     ("comp", {"tau": 0.5}, lambda z, y, tau: 2 * (np.sqrt(1 + np.delete(np.exp(z - z[y]), y).sum()) - 1)),
     ("agce", {"a": 0.7, "q": 1.3}, agce_form),
     ("aul", {"a": 3.0, "q": 0.4}, aul_form),
     ("ael", {"a": 1.9}, lambda z, y, a: np.exp(-softmax(z)[y] / a)),
+    ("anl", {"a": 1.3, "q": 0.6}, anl_form),
+    ("anl", {"a": 4.0, "q": 2.5}, anl_form),
+    ("sqen", {}, lambda z, y: -np.log(softmax(z)[y]) + (np.delete(z, y) ** 2).mean()),
+    ("rsq", {"k": 3.0, "m": 2.0}, lambda z, y, k, m: (k * (z[y] - m) ** 2 + (np.delete(z, y) ** 2).sum()) / len(z)),
+    ("poly1", {"epsilon": -0.4}, lambda z, y, epsilon: -np.log(softmax(z)[y]) + epsilon * (1 - softmax(z)[y])),
+    ("tce", {"t": 4}, tce_form),
+    ("tce", {"t": 20}, tce_form),
+    ("tce", {"t": 2.75}, lambda z, y, t: 0.25 * tce_form(z, y, 2) + 0.75 * tce_form(z, y, 3)),
+    ("zloss", {"a": 1.7, "b": 0.6}, zloss_form),
+    ("log_taylor_softmax", {}, lambda z, y: -np.log(taylor_form(z)[y])),
+    ("smce", {}, lambda z, y: -np.log(stablemax_form(z)[y])),
     ("cs", {"margin": 1.5}, lambda z, y, margin: max(margins(z, y, margin).max(), 0)),
     ("ww", {"margin": 1.5}, lambda z, y, margin: sum(max(0, margin + z[k] - z[y]) for k in range(len(z)) if k != y)),
     ("ldr", {"temperature": 0.7, "margin": 0.2}, ldr_form),
@@ -136,6 +194,31 @@ CLOSED_FORMS = [
         "nfl_rce",
         {"alpha": 2.0, "beta": 3.0, "gamma": 0.8},
         lambda z, y, alpha, beta, gamma: alpha * nfl_form(z, y, gamma) + beta * rce_form(z, y),
+    ),
+    (
+        "ngce_mae",
+        {"alpha": 2.0, "beta": 3.0, "q": 0.4},
+        lambda z, y, alpha, beta, q: alpha * ngce_form(z, y, q) + beta * (1 - softmax(z)[y]),
+    ),
+    (
+        "ngce_rce",
+        {"alpha": 2.0, "beta": 3.0, "q": 0.4},
+        lambda z, y, alpha, beta, q: alpha * ngce_form(z, y, q) + beta * rce_form(z, y),
+    ),
+    (
+        "gce_mae",
+        {"alpha": 2.0, "beta": 3.0, "q": 0.4},
+        lambda z, y, alpha, beta, q: alpha * gce_form(softmax(z)[y], q) + beta * (1 - softmax(z)[y]),
+    ),
+    (
+        "gce_rce",
+        {"alpha": 2.0, "beta": 3.0, "q": 0.4},
+        lambda z, y, alpha, beta, q: alpha * gce_form(softmax(z)[y], q) + beta * rce_form(z, y),
+    ),
+    (
+        "nce_ael",
+        {"alpha": 2.0, "beta": 3.0, "a": 1.9},
+        lambda z, y, alpha, beta, a: alpha * nce_form(z, y) + beta * np.exp(-softmax(z)[y] / a),
     ),
     (
         "nce_agce",
@@ -168,12 +251,19 @@ BY_HAND = [
     ("focal", {"gamma": 2.0}, 9 / 16 * math.log(4), 1 / 4 * math.log(2)),
     ("nfl", {"gamma": 1.0}, 1 / 4, (1 / 2) / (1 / 2 + 3 / 2 + 21 / 4)),
     ("ngce", {"q": 1.0}, 1 / 4, 1 / 6),
+    ("nmae", {}, 1 / 4, 1 / 6),
+    ("nrce", {}, 1 / 4, 1 / 6),
+    ("nrce_apl", {}, 9 / 4 * math.log(10), 3 / 2 * math.log(10)),
     ("rll", {"alpha": 1.0}, math.log(2), math.log(4 / 3) + math.log(5 / 4 * 9 / 8 * 9 / 8) / 3),
     ("comp", {"tau": 0.0}, 3.0, 1.0),
     ("comp", {"tau": 1.5}, 1.0, 2 - math.sqrt(2)),
     ("agce", {"a": 1.0, "q": 2.0}, (4 - 25 / 16) / 2, (4 - 9 / 4) / 2),
     ("aul", {"a": 2.0, "q": 2.0}, (49 / 16 - 1) / 2, (9 / 4 - 1) / 2),
     ("ael", {"a": 0.25}, math.exp(-1), math.exp(-2)),
+    ("anl", {"a": 2.0, "q": 2.0}, (49 / 16 + 3 / 16 - 1) / 2, (9 / 4 + 1 / 16 + 2 / 64 - 1) / 2),
+    ("poly1", {"epsilon": 2.0}, math.log(4) + 3 / 2, math.log(2) + 1),
+    ("tce", {"t": 3.0}, 3 / 4 + 9 / 32 + 9 / 64, 1 / 2 + 1 / 8 + 1 / 24),
+    ("gce_mae", {"alpha": 1.0, "beta": 2.0, "q": 0.5}, 1 + 3 / 2, 3 - math.sqrt(2)),
     ("cs", {"margin": 1.0}, 1.0, 1 - math.log(2)),
     ("ww", {"margin": 1.0}, 3.0, 1 - math.log(2)),
     ("cs", {"margin": 0.5}, 0.5, 0.0),
@@ -227,6 +317,24 @@ LIMITS = [
     ("sce_ldr", {"b": 0.25}, "sce", {"alpha": 0.75, "beta": -1.0 / math.log(1e-4)}, 1.0, 1e-12),
     ("agce", {"a": 0.0, "q": 0.7}, "gce", {"q": 0.7}, 1.0, 1e-12),
     ("aul", {"a": 3.0, "q": 1.0}, "mae", {}, 0.5, 1e-12),
+    ("anl", {"a": 1.3, "q": 1.0}, "mae", {}, 1.0, 1e-12),
+    ("anl", {"a": 5.0, "q": 1.0}, "mae", {}, 1.0, 1e-12),
+    ("nsce", {"alpha": 0.7, "beta": 0.0}, "nce", {}, 1.0, 1e-12),
+    ("nsce", {"alpha": 0.0, "beta": 0.7}, "nrce", {}, 1.0, 1e-12),
+    ("nsce", {"alpha": 6.0, "beta": 0.1}, "nsce", {"alpha": 60.0, "beta": 1.0}, 1.0, 1e-12),
+    ("nrce", {}, "nmae", {}, 1.0, 1e-12),
+    ("nrce_apl", {}, "nrce", {}, -math.log(1e-4) * (CLASSES - 1) ** 2 / 4, 1e-12),
+    ("ngce_mae", {"alpha": 1.0, "beta": 0.0, "q": 0.3}, "ngce", {"q": 0.3}, 1.0, 1e-12),
+    ("ngce_mae", {"alpha": 2.0, "beta": 3.0, "q": 1e-7}, "nce_mae", {"alpha": 2.0, "beta": 3.0}, 1.0, 1e-5),
+    ("ngce_rce", {"alpha": 2.0, "beta": 3.0, "q": 1e-7}, "nce_rce", {"alpha": 2.0, "beta": 3.0}, 1.0, 1e-5),
+    ("gce_mae", {"alpha": 3.0, "beta": 0.0, "q": 0.3}, "gce", {"q": 0.3}, 3.0, 1e-12),
+    ("gce_mae", {"alpha": 0.0, "beta": 3.0}, "mae", {}, 1.5, 1e-12),
+    ("gce_rce", {"alpha": 0.0, "beta": 3.0}, "rce", {}, 3.0, 1e-12),
+    ("nce_ael", {"alpha": 2.0, "beta": 0.0}, "nce", {}, 2.0, 1e-12),
+    ("nce_ael", {"alpha": 0.0, "beta": 2.0, "a": 1.5}, "ael", {"a": 1.5}, 2.0, 1e-12),
+    ("poly1", {"epsilon": 0.0}, "ce", {}, 1.0, 1e-12),
+    ("tce", {"t": 1.0}, "mae", {}, 0.5, 1e-12),
+    ("tce", {"t": 25.0}, "tce", {"t": 20.0}, 1.0, 1e-15),
 ]
 
 
@@ -252,6 +360,12 @@ SYMMETRY_SUMS = [
     ("rce", {}, 9.210340371976184 * (CLASSES - 1)),
     ("rll", {"alpha": 0.3}, CLASSES * math.log(1.3 / 0.3)),
     ("nce_mae", {"alpha": 2.0, "beta": 3.0}, 2.0 + 3.0 * (CLASSES - 1)),
+    ("nsce", {"alpha": 0.3, "beta": 2.0}, 1.0),
+    ("nmae", {}, 1.0),
+    ("nrce", {}, 1.0),
+    ("nrce_apl", {}, 9.210340371976184 * (CLASSES - 1) ** 2 / 4),
+    ("ngce_mae", {"alpha": 2.0, "beta": 3.0}, 2.0 + 3.0 * (CLASSES - 1)),
+    ("ngce_rce", {"alpha": 2.0, "beta": 3.0}, 2.0 + 3.0 * 9.210340371976184 * (CLASSES - 1)),
 ]
 
 
@@ -270,7 +384,10 @@ def test_gce_sum_over_labels_lies_between_its_bounds():
         assert (found <= (CLASSES - 1) / q + 1e-9).all()
 
 
-@pytest.mark.parametrize("name", sorted(set(LOSSES) - {"ldr", "aldr"}))  # these normalise the logits
+NO_SHIFT = {"ldr", "aldr", "rll_ldr", "sqen", "rsq", "log_taylor_softmax", "smce"}  # they use the logits themselves
+
+
+@pytest.mark.parametrize("name", sorted(set(LOSSES) - NO_SHIFT))
 def test_gradient_sums_to_zero_over_classes(name):
     """A loss that a common shift of the logits does not change."""
     logits, target = batch()
@@ -295,6 +412,10 @@ WEIGHTS = [
     ("agce", {"a": 0.6, "q": 0.6}, lambda p: p * (0.6 + p) ** -0.4),
     ("aul", {"a": 5.5, "q": 3.0}, lambda p: p * (5.5 - p) ** 2),
     ("ael", {"a": 2.5}, lambda p: p / 2.5 * torch.exp(-p / 2.5)),
+    ("poly1", {"epsilon": 1.5}, lambda p: 1 + 1.5 * p),
+    ("poly1", {"epsilon": -1.0}, lambda p: 1 - p),
+    ("tce", {"t": 3.0}, lambda p: 1 - (1 - p) ** 3),
+    ("gce_mae", {"alpha": 2.0, "beta": 3.0, "q": 0.7}, lambda p: 2 * p**0.7 + 3 * p),
 ]
 
 
@@ -317,6 +438,126 @@ def test_comp_is_continued_by_its_tangent():
     assert slope[1] / slope[0] == pytest.approx(1, abs=1e-6)
     assert slope[2] == pytest.approx(math.exp(30), rel=1e-6)
     assert found[2] == pytest.approx(math.exp(30) * (1 + 970) - 1, rel=1e-6)
+
+
+def test_tce_tends_to_cross_entropy():
+    """From below, with a remainder of at most (1 - p)^(t + 1) / ((t + 1) p)."""
+    logits, target = batch(200)
+    p, last = pick(torch.softmax(logits, -1), target), torch.inf
+    for t in (1, 2, 5, 10, 20):
+        gap = (LOSSES["ce"](logits, target) - LOSSES["tce"](logits, target, t=t))[p < 0.7]
+        assert (gap > 0).all()
+        assert (gap <= ((1 - p) ** (t + 1) / ((t + 1) * p))[p < 0.7]).all()
+        assert (gap < last).all()
+        last = gap
+
+
+# -- losses of the logits themselves ----------------------------------------------------------------------------------
+
+
+def test_sqen_gradient():
+    """That of cross-entropy, plus 2 z_j / (C - 1) for the other classes."""
+    logits, target = batch()
+    label = torch.eye(CLASSES, dtype=torch.float64)[target]
+    expected = torch.softmax(logits, -1) - label + 2 / (CLASSES - 1) * logits * (1 - label)
+    close(gradient(lambda z: LOSSES["sqen"](z, target), logits), expected)
+
+
+def test_rsq_is_zero_at_its_targets_only():
+    logits = 7.0 * torch.eye(CLASSES, dtype=torch.float64)
+    found = torch.stack([LOSSES["rsq"](logits, torch.full((CLASSES,), y), k=3.0, m=7.0) for y in range(CLASSES)])
+    assert (found.diag() == 0).all()
+    assert (found + torch.eye(CLASSES) > 0).all()
+    assert (LOSSES["rsq"](logits, torch.arange(CLASSES), k=3.0, m=6.0) > 0).all()
+
+
+def test_plain_square_loss_is_least_at_the_probabilities():
+    """The gradient of the expected loss is zero at z = p for k = m = 1, and not for another m."""
+    p, labels = torch.tensor([0.5, 0.2, 0.15, 0.1, 0.05], dtype=torch.float64), torch.arange(CLASSES)
+
+    def expected(z, m):
+        return (p * LOSSES["rsq"](z.expand(CLASSES, CLASSES), labels, k=1.0, m=m)).sum()
+
+    close(gradient(lambda z: expected(z, 1.0), p), [0.0] * CLASSES)
+    assert (gradient(lambda z: expected(z, 1.5), p).abs() > 1e-3).all()
+
+
+def test_zloss_does_not_change_under_positive_affine_maps():
+    logits, target = batch()
+    given = {"a": 1.7, "b": 0.6}
+    found = LOSSES["zloss"](logits, target, **given)
+    for scale, shift in ((3.0, 0.0), (1.0, -700.0), (0.2, 5.0)):
+        close(LOSSES["zloss"](scale * logits + shift, target, **given), found, 1e-8)
+    assert (LOSSES["zloss"](-logits, target, **given) - found).abs().min() > 1e-3
+
+
+def test_zloss_bounds():
+    """The score of a single winner is the root of C - 1, the largest that there is; of equal logits it is 0."""
+    winner = torch.eye(CLASSES, dtype=torch.float64)[:1]
+    least = LOSSES["zloss"](winner, torch.tensor([0]), a=2.0, b=3.0)
+    close(least, [math.log1p(math.exp(2 * (3 - math.sqrt(CLASSES - 1)))) / 2])
+    logits, target = batch(200)
+    assert (LOSSES["zloss"](logits, target, a=2.0, b=3.0) >= least).all()
+    close(LOSSES["zloss"](0 * winner, torch.tensor([1]), a=2.0, b=3.0), [math.log1p(math.exp(6)) / 2])
+
+
+def test_zloss_gradient():
+    logits, target = batch()
+    label = torch.eye(CLASSES, dtype=torch.float64)[target]
+    centred, sigma = logits - logits.mean(-1, keepdim=True), logits.std(-1, correction=0)[:, None]
+    score = pick(centred / sigma, target)[:, None]
+    slope = (label - 1 / CLASSES - score * centred / (CLASSES * sigma)) / sigma
+    expected = -torch.sigmoid(1.7 * (0.6 - score)) * slope
+    close(gradient(lambda z: LOSSES["zloss"](z, target, a=1.7, b=0.6), logits), expected)
+
+
+LINKS = [("log_taylor_softmax", taylor_softmax, taylor_form), ("smce", stablemax, stablemax_form)]
+
+
+@pytest.mark.parametrize(("name", "link", "form"), LINKS, ids=[case[0] for case in LINKS])
+def test_link(name, link, form):
+    """The loss is minus the log-probability of the target under its link, at every size of the logits."""
+    logits, target = batch(20)
+    for scale in (0.0, 1.0, 30.0, 1e4):
+        found = link(scale * logits)
+        close(found.exp(), np.stack([form(z) for z in scale * logits.numpy()]))
+        close(LOSSES[name](scale * logits, target), -pick(found, target))
+        single = link((scale * logits).float())
+        assert single.dtype == torch.float32
+        torch.testing.assert_close(single.double(), link((scale * logits).float().double()), rtol=1e-6, atol=1e-6)
+
+
+def test_smce_gradient():
+    """s'(z_j) (1/S - [j = y] / s(z_y)) with s' = 1 or 1 / (1 - z)^2; also at z = 0, where the two pieces meet."""
+    logits, target = batch()
+    logits[:4, :2] = 0.0
+    s = torch.where(logits >= 0, logits + 1, 1 / (1 - logits))
+    slope = torch.where(logits >= 0, 1.0, 1 / (1 - logits) ** 2)
+    label = torch.eye(CLASSES, dtype=torch.float64)[target]
+    expected = slope * (1 / s.sum(-1, keepdim=True) - label / s)
+    close(gradient(lambda z: LOSSES["smce"](z, target), logits), expected)
+    far = torch.tensor([[1e4, -1e4, 0.0]], dtype=torch.float32)
+    expected = [1 / 10002, -1 / 10001, 1 / 10002]  # s = (10001, 1/10001, 1), S = 10002
+    found = gradient(lambda z: LOSSES["smce"](z, torch.tensor([1])), far)[0]
+    torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-6, atol=0)
+
+
+def test_log_taylor_softmax_gradient():
+    """(1 + z_j) (1/S - [j = y] / f(z_y)): none at z = -1, where f is least."""
+    logits, target = batch()
+    logits[:4, :2] = -1.0
+    f = 1 + logits + logits**2 / 2
+    label = torch.eye(CLASSES, dtype=torch.float64)[target]
+    expected = (1 + logits) * (1 / f.sum(-1, keepdim=True) - label / f)
+    close(gradient(lambda z: LOSSES["log_taylor_softmax"](z, target), logits), expected)
+
+
+def test_rll_ldr_where_its_exponentials_overflow():
+    """log sum exp over the other logits and 0, minus their sum, beside log(C alpha): whichever is larger."""
+    high, low = torch.full((1, CLASSES), 800.0), torch.full((1, CLASSES), -800.0)  # e^3200 stands beside C alpha
+    own, target = -math.log(0.1 + 1 / CLASSES), torch.tensor([2])
+    found = LOSSES["rll_ldr"](torch.cat([high, low]).double(), target.repeat(2), alpha=0.1)
+    close(found, [own + math.log(0.1 * CLASSES) / (CLASSES - 1), own + 800.0 * CLASSES / (CLASSES - 1)])
 
 
 # -- margins ----------------------------------------------------------------------------------------------------------

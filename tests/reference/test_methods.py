@@ -8,7 +8,18 @@ from pathlib import Path
 import pytest
 
 from reference import methods
-from reference.methods import Memory, MethodError, Range, UnknownMethod, catalogue, loss, select
+from reference.methods import (
+    Memory,
+    MethodError,
+    Range,
+    UnknownMethod,
+    catalogue,
+    corrected,
+    correction,
+    find,
+    loss,
+    select,
+)
 
 ROOT = Path(methods.__file__).parents[1]
 KNOWN = catalogue("loss")  # before any test empties the registry: the catalogue is made once
@@ -142,7 +153,7 @@ def test_documentation_comes_from_the_docstrings(registry):
 
 
 def test_select():
-    known = dict.fromkeys(["ce", "gce", "mae", "nce_rce"])
+    known = {id: KNOWN[id] for id in ("ce", "gce", "mae", "nce_rce")}
     assert list(select(known, None)) == list(known)
     assert list(select(known, ["mae", "ce"])) == ["ce", "mae"]
     with pytest.raises(UnknownMethod, match=r"no method 'gse'; did you mean gce"):
@@ -156,6 +167,153 @@ def test_the_catalogue_is_sorted_and_knows_its_kinds():
     assert catalogue("loss") is KNOWN
     with pytest.raises(UnknownMethod, match=r"no kind of method 'lost'; there are: loss"):
         catalogue("lost")
+
+
+# -- corrections ------------------------------------------------------------------------------------------------------
+
+
+def wraps(base, logits, target): ...
+
+
+def wraps_with_q(base, logits, target, *, q=0.7, state, progress): ...
+
+
+def wraps_with_transition(base, logits, target, *, transition): ...
+
+
+def moves(weights, gradients, *, far=0.1): ...
+
+
+def moves_with_transition(weights, gradients, *, transition): ...
+
+
+def mixes(inputs, target, *, draws): ...
+
+
+REFUSED_CORRECTIONS = [
+    (plain, {}, "the first parameters are 'base, logits, target', found \\['logits', 'target'\\]"),
+    (wraps, {"at": "weights"}, "the first parameters are 'weights, gradients', found \\['base', 'logits'\\]"),
+    (moves, {"at": "inputs"}, "the first parameters are 'inputs, target'"),
+    (moves, {"at": "start"}, "at = 'start'; there are: loss, inputs, weights, gradients"),
+    (moves, {"at": "weights", "search": {"near": (0, 1)}}, "search names 'near'.*it has \\['far'\\]"),
+    (moves_with_transition, {"at": "weights"}, "supplied with 'draws' and 'progress' only"),
+    (mixes, {"at": "inputs"}, "exactly when the signature names them"),
+    (wraps, {"estimate": print}, "estimate=... is for a function that names 'transition'"),
+    (wraps, {"id": "a-b"}, "lower-case letters, digits and underscores"),
+]
+
+
+@pytest.mark.parametrize(("function", "declared", "message"), REFUSED_CORRECTIONS)
+def test_the_decorator_of_corrections_refuses(function, declared, message, registry):
+    with pytest.raises(MethodError, match=message):
+        correction(**declared)(function)
+    assert not registry
+
+
+def test_a_correction_is_recorded_beside_the_losses(registry):
+    assert correction(at="weights", search={"far": (0, 1)})(moves) is moves
+    assert correction(estimate=print)(wraps_with_transition) is wraps_with_transition
+    found = registry["correction", "moves"]
+    assert (found.kind, found.at, found.defaults, found.search) == (
+        "correction",
+        "weights",
+        {"far": 0.1},
+        {"far": Range(0, 1)},
+    )
+    assert registry["correction", "wraps_with_transition"].estimate is print
+
+
+def test_find_joins_a_correction_and_a_loss():
+    assert find(KNOWN, "gce") is KNOWN["gce"]
+    assert find(KNOWN, "mixup") is KNOWN["mixup"]
+    found = find(KNOWN, "mixup-gce")
+    assert (found.id, found.module) == ("mixup-gce", "reference.corrections.mixup+reference.losses.gce")
+    assert found.defaults == {"q": 0.7, "mix": 1.0}
+    assert found.function is KNOWN["gce"].function
+    assert found.hook("inputs") is KNOWN["mixup"].correction.function
+    assert found.hook("weights") is None
+    assert find(KNOWN, "mixup-ce").id == "mixup"
+    assert list(select(KNOWN, ["mixup-gce", "ce", "ls-nce_rce"])) == ["ce", "ls-nce_rce", "mixup-gce"]
+
+
+@pytest.mark.parametrize(
+    ("id", "error", "message"),
+    [
+        ("mixup-gse", UnknownMethod, "no method 'gse'; did you mean .*gce"),
+        ("mixupp-gce", UnknownMethod, "no method 'mixupp'; did you mean mixup"),
+        ("mixup-", UnknownMethod, "no method ''"),
+        ("-gce", UnknownMethod, "no method ''"),
+        ("mixup-gce-ce", UnknownMethod, "no method 'gce-ce'; did you mean"),
+        ("mixup-mixup", MethodError, "'mixup-mixup': a correction, a hyphen, and the loss that it wraps"),
+        ("gce-mixup", MethodError, "'gce-mixup': a correction, a hyphen, and the loss that it wraps"),
+        ("gce-ce", MethodError, "'gce-ce': a correction, a hyphen, and the loss that it wraps"),
+        ("elr-aldr", MethodError, "'elr' cannot wrap 'aldr': both keep memory"),
+        ("ls-aldr", MethodError, "'ls' cannot wrap 'aldr': 'aldr' keeps memory"),
+        ("mixup-aldr", MethodError, "'mixup' cannot wrap 'aldr': 'aldr' keeps memory"),
+    ],
+)
+def test_what_find_refuses(id, error, message):
+    with pytest.raises(error, match=message):
+        find(KNOWN, id)
+
+
+def with_features(logits, target, *, head): ...
+
+
+CLASHES = [
+    (wraps_with_q, {"state": Memory(0.0)}, with_q, {}, "both have a hyperparameter 'q'"),
+    (wraps_with_q, {"state": Memory(0.0)}, with_state, {"state": Memory(0.0)}, "both keep memory"),
+    (mixes, {"at": "inputs", "draws": 2}, with_draws, {"draws": 1}, "both use draws"),
+    (mixes, {"at": "inputs", "draws": 2}, with_state, {"state": Memory(0.0)}, "'with_state' keeps memory"),
+    (wraps, {}, plain, {"batchwise": True}, "the values of 'plain' belong to a batch, not to samples"),
+    (wraps, {}, plain, {"outputs": lambda classes: classes - 1}, "'plain' needs outputs of its own"),
+]
+
+
+@pytest.mark.parametrize(("outer", "of_outer", "inner", "of_inner", "message"), CLASHES)
+def test_what_does_not_go_together(outer, of_outer, inner, of_inner, message, registry):
+    correction(**of_outer)(outer)
+    loss(**of_inner)(inner)
+    parts = registry["correction", outer.__name__], registry["loss", inner.__name__]
+    with pytest.raises(MethodError, match=f"'{outer.__name__}' cannot wrap '{inner.__name__}': .*{message}"):
+        corrected(*parts)
+
+
+def test_a_corrected_loss_has_what_both_declare(registry):
+    correction(search={"q": (0.0, 1.0)}, state=Memory(0.5), bounded=True, tags=("outer",))(wraps_with_q)
+    loss(search={}, symmetric=True, tags=("inner",))(with_features)
+    found = corrected(registry["correction", "wraps_with_q"], registry["loss", "with_features"])
+    assert found.id == "wraps_with_q-with_features"
+    assert found.supplied == ("state", "progress", "head")
+    assert (found.symmetric, found.bounded, found.memory) == (False, True, Memory(0.5))
+    assert (found.defaults, found.search) == ({"q": 0.7}, {"q": Range(0.0, 1.0)})
+    assert found.tags == ("outer",)  # whether the whole is proper, the inner cannot say
+    assert found.described is wraps_with_q
+
+
+def test_a_corrected_loss_passes_each_what_it_names(registry):
+    @correction()
+    def doubled(base, logits, target, *, factor=2.0):
+        return factor * base(logits, target)
+
+    @loss()
+    def shifted(logits, target, *, by=1.0, progress):
+        return logits + by * progress
+
+    both = corrected(registry["correction", "doubled"], registry["loss", "shifted"]).function
+    assert both(1.0, None, factor=3.0, by=2.0, progress=0.5) == 6.0
+    assert methods.named(both) == ("by", "progress", "factor")
+
+
+def test_a_loss_and_a_correction_cannot_share_an_id():
+    command = (
+        "from reference.methods import catalogue, correction\n"
+        "@correction(id='gce')\ndef f(base, logits, target): ...\ncatalogue('loss')"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", command], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert "a loss and a correction have the id 'gce': reference.losses.gce and __main__" in found.stderr
 
 
 # -- methods from other packages --------------------------------------------------------------------------------------

@@ -6,11 +6,15 @@ import pytest
 import torch
 from scipy import stats
 
-from reference.noise import KINDS, TRANSITIONS, corrupt, instance, transition
+from lossboard.data import pins
+from reference.noise import KINDS, TRANSITIONS, corrupt, human, instance, transition
+from reference.noise.maps import cycles
+from reference.noise.superclasses import CIFAR100
 
 CLASSES = 26
 SAMPLES = 26_000
 RATES = (0.1, 0.4, 0.9)
+NOT_DRAWN = ("clean", *(kind for kind in KINDS if human.label_set(kind)))
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -23,8 +27,8 @@ def labels_of(classes=CLASSES, n=SAMPLES):
 
 
 def noisy(kind, labels, rate, dataset="letter", classes=CLASSES, seed=0, **given):
-    if kind == "asymmetric" and dataset == "letter":
-        dataset = "mnist"
+    if kind == "asymmetric_apl" and dataset == "letter":
+        dataset = "cifar10"
     return corrupt(kind, labels, classes, rate=rate, dataset=dataset, generator=seeded(seed), **given)
 
 
@@ -45,7 +49,7 @@ def near(observed, p, n, sigmas=5.5):
 @every_kind
 def test_labels_are_new_and_the_seed_decides(kind):
     labels = labels_of()
-    before, given = labels.clone(), {"features": features_of(labels)}
+    before, given = labels.clone(), {"features": features_of(labels), "people": (labels + 1) % CLASSES}
     first, second, other = (noisy(kind, labels, 0.4, seed=seed, **given) for seed in (0, 0, 1))
     assert torch.equal(labels, before)
     assert torch.equal(first, second)
@@ -53,13 +57,13 @@ def test_labels_are_new_and_the_seed_decides(kind):
     assert first.dtype == torch.int64
     assert (first >= 0).all()
     assert (first < CLASSES).all()
-    assert torch.equal(first, other) == (kind == "clean")
+    assert torch.equal(first, other) == (kind in NOT_DRAWN)
 
 
 @every_kind
 def test_global_random_state_is_left_alone(kind):
     state, labels = torch.get_rng_state(), labels_of(n=100)
-    noisy(kind, labels, 0.4, features=features_of(labels))
+    noisy(kind, labels, 0.4, features=features_of(labels), people=labels)
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -70,14 +74,17 @@ def test_rate_zero_changes_nothing(kind):
 
 
 # A data set for each branch of a kind.
-DRAWS = [(kind, "usps") for kind in TRANSITIONS if kind != "asymmetric"]
-DRAWS += [("class_dependent", "letter"), ("asymmetric", "mnist"), ("asymmetric", "cifar10")]
+DRAWS = [(kind, "satimage") for kind in TRANSITIONS if kind != "asymmetric_apl"]
+DRAWS += [("class_dependent", "letter"), ("class_dependent", "shuttle"), ("class_dependent", "dna")]
+DRAWS += [("asymmetric", name) for name in ("letter", "mnist", "usps", "cifar10", "cifar10_jpeg", "cifar100")]
+DRAWS += [("asymmetric_apl", name) for name in ("cifar10", "cifar10_jpeg", "cifar100")]
+CLASSES_OF = {"letter": 26, "shuttle": 7, "dna": 3, "satimage": 6, "cifar100": 100}
 
 
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize(("kind", "dataset"), DRAWS)
 def test_transition_matrix_is_that_of_the_draws(kind, dataset, rate):
-    classes = 26 if dataset == "letter" else 10
+    classes = CLASSES_OF.get(dataset, 10)
     labels = labels_of(classes)
     expected = transition(kind, classes, rate, dataset)
     torch.testing.assert_close(expected.sum(1), torch.ones(classes, dtype=torch.float64))
@@ -86,7 +93,8 @@ def test_transition_matrix_is_that_of_the_draws(kind, dataset, rate):
         n = int(observed[y].sum())
         for k in range(classes):
             # Counts are exact where they are rounded down, which costs up to one sample.
-            assert near(observed[y, k] / n, expected[y, k].item(), n) or abs(observed[y, k] - n * expected[y, k]) <= 1
+            p = min(max(expected[y, k].item(), 0.0), 1.0)
+            assert near(observed[y, k] / n, p, n) or abs(observed[y, k] - n * p) <= 1
 
 
 @pytest.mark.parametrize(
@@ -124,15 +132,86 @@ def test_cifar10_noise_is_exact_and_from_the_clean_labels():
         assert observed[untouched, untouched] == 101
 
 
+def test_flips_in_place_can_be_undone():
+    """The released code makes some cats dogs, and then flips dogs, those cats among them."""
+    labels = torch.arange(10).repeat(1000)
+    clean, code = (noisy(kind, labels, 0.4, "cifar10", 10) for kind in ("asymmetric", "asymmetric_apl"))
+    assert counts(labels, clean, 10)[3].tolist() == [0, 0, 0, 600, 0, 400, 0, 0, 0, 0]
+    found = counts(labels, code, 10)
+    assert found[3, 3] + found[3, 5] == 1000
+    assert near(found[3, 3].item() / 1000, 1 - 0.4 + 0.4**2, 1000)
+    assert found[5, 3] + (400 - found[3, 5]) == int(0.4 * 1400)  # drawn from dogs and 400 cats
+    assert [int(found[source, source]) for source in (9, 2, 4)] == [600] * 3
+
+
+def test_cycles():
+    assert cycles((0, 1, 2), (3, 4)) == {0: 1, 1: 2, 2: 0, 3: 4, 4: 3}
+
+
+def test_superclasses_are_twenty_of_five():
+    assert len(CIFAR100) == 20
+    assert all(len(group) == 5 and list(group) == sorted(group) for group in CIFAR100)
+    assert sorted(fine for group in CIFAR100 for fine in group) == list(range(100))
+
+
+# Members of superclasses by name, as the data set's authors list them, one line for each superclass.
+MEMBERS = """beaver dolphin otter seal whale
+aquarium_fish flatfish ray shark trout
+orchid poppy rose sunflower tulip
+bottle bowl can cup plate
+apple mushroom orange pear sweet_pepper
+clock keyboard lamp telephone television
+bed chair couch table wardrobe
+bee beetle butterfly caterpillar cockroach
+bear leopard lion tiger wolf
+bridge castle house road skyscraper
+cloud forest mountain plain sea
+camel cattle chimpanzee elephant kangaroo
+fox porcupine possum raccoon skunk
+crab lobster snail spider worm
+baby boy girl man woman
+crocodile dinosaur lizard snake turtle
+hamster mouse rabbit shrew squirrel
+maple_tree oak_tree palm_tree pine_tree willow_tree
+bicycle bus motorcycle pickup_truck train
+lawn_mower rocket streetcar tank tractor"""
+
+
+def test_superclasses_by_name():
+    """The classes are numbered alphabetically, so that names give the numbers."""
+    names = sorted(MEMBERS.split())
+    assert tuple(tuple(names.index(name) for name in line.split()) for line in MEMBERS.splitlines()) == CIFAR100
+    assert tuple(names) == pins()["cifar100"].class_names
+
+
+def test_cifar100_noise_stays_in_its_group():
+    labels = torch.arange(100).repeat(30)
+    for kind, groups in (
+        ("asymmetric", CIFAR100),
+        ("asymmetric_apl", [range(first, first + 5) for first in range(0, 100, 5)]),
+    ):
+        changed = noisy(kind, labels, 0.5, "cifar100", 100)
+        group_of = {fine: number for number, group in enumerate(groups) for fine in group}
+        assert [group_of[y] for y in changed.tolist()] == [group_of[y] for y in labels.tolist()]
+        assert not torch.equal(changed, labels)
+
+
 # At rate 1 every label goes where its class is sent.
 LETTERS = dict(zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "ADGBFECNLJXIWHQROPSTVUMKYZ", strict=True))
 MAPS = [
     ("class_dependent", "letter", [ord(LETTERS[a]) - 65 for a in LETTERS]),
     ("class_dependent", "vowel", [1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 10]),
     ("class_dependent", "news20", [0, 1, 5, 4, 3, 2, 6, 8, 7, 10, 9, 12, 11, 13, 14, 18, 16, 17, 15, 19]),
-    ("class_dependent", "usps", [1, 2, 3, 4, 5, 6, 7, 8, 9, 0]),
-    ("asymmetric", "mnist", [0, 1, 7, 8, 4, 6, 5, 1, 8, 9]),
-    ("asymmetric", "cifar10", [0, 1, 0, 5, 7, 3, 6, 7, 8, 1]),
+    *(("class_dependent", name, [1, 2, 3, 4, 5, 6, 7, 8, 9, 0]) for name in ("usps", "mnist", "fashion_mnist")),
+    ("class_dependent", "shuttle", [1, 2, 3, 4, 5, 6, 0]),
+    ("class_dependent", "dna", [1, 2, 0]),
+    ("class_dependent", "cifar100", [*range(1, 100), 0]),
+    *(("asymmetric", name, [0, 1, 7, 8, 4, 6, 5, 1, 8, 9]) for name in ("mnist", "usps", "pendigits", "digits")),
+    *(("asymmetric", name, [0, 1, 0, 5, 7, 3, 6, 7, 8, 1]) for name in ("cifar10", "cifar10_jpeg")),
+    ("asymmetric", "fashion_mnist", [1, 2, 3, 4, 5, 6, 7, 8, 9, 0]),
+    ("asymmetric", "satimage", [1, 2, 3, 4, 5, 0]),
+    ("asymmetric", "vowel", [1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 10]),
+    ("asymmetric_apl", "cifar100", [5 * (y // 5) + (y + 1) % 5 for y in range(100)]),
 ]
 
 
@@ -203,10 +282,31 @@ def test_instance_noise_takes_images():
     )
 
 
+def test_instance_noise_does_not_depend_on_the_type_of_the_features():
+    labels = labels_of(n=500)
+    features = features_of(labels)
+    whole = noisy("instance", labels, 0.4, features=features)
+    assert torch.equal(noisy("instance", labels, 0.4, features=features.double()), whole)
+
+
+# -- the labels of people ----------------------------------------------------------------------------------------------
+
+
+def test_people_are_taken_at_their_word():
+    labels = labels_of(10)
+    said = (labels + 3) % 10
+    for name in human.SETS:
+        assert torch.equal(corrupt(f"human_{name}", labels, 10, rate=0.4, **ANYWHERE, people=said), said)
+        assert torch.equal(corrupt(f"human_{name}", labels, 10, rate=0.0, **ANYWHERE, people=said), labels)
+    assert [human.label_set(kind) for kind in ("human_worst", "clean")] == ["worst", None]
+
+
+ANYWHERE = {"dataset": "cifar10", "generator": seeded()}
+
 # -- refusals ---------------------------------------------------------------------------------------------------------
 
 REFUSED = [
-    ("gaussian", {}, "no kind of label noise 'gaussian'; there are: asymmetric, class_dependent, clean"),
+    ("gaussian", {}, "no kind of label noise 'gaussian'; there are: asymmetric, asymmetric_apl, class_dependent, "),
     ("symmetric", {"rate": 1.1}, "between 0 and 1, found 1.1"),
     ("symmetric", {"rate": -0.1}, "between 0 and 1, found -0.1"),
     ("symmetric", {"rate": math.nan}, "between 0 and 1, found nan"),
@@ -215,7 +315,11 @@ REFUSED = [
     ("uniform_ldr", {"classes": 1}, "at least 2 classes, found 1"),
     ("instance", {}, "needs features"),
     ("instance", {"features": torch.zeros(3, 2)}, "3 rows of features for 5 labels"),
-    ("asymmetric", {"dataset": "usps"}, "no asymmetric noise for 'usps'; there is a class map for: cifar10, mnist"),
+    ("asymmetric_apl", {"dataset": "usps"}, "for cifar10 and cifar100; use 'asymmetric' for 'usps'"),
+    ("asymmetric_apl", {"dataset": "cifar100"}, "class map of 'cifar100' names class 99, but there are 5 classes"),
+    ("human_worst", {}, "labels of people must be given"),
+    ("human_worst", {"people": torch.zeros(4, dtype=torch.long)}, "4 labels of people for 5 labels"),
+    ("human_worst", {"people": torch.tensor([0, 1, 2, 3, 5])}, r"labels must be in 0..4, found \[5\]"),
     ("asymmetric", {"dataset": "mnist"}, "class map of 'mnist' names class 8, but there are 5 classes"),
     ("class_dependent", {"dataset": "letter"}, "class map of 'letter' names class 23, but there are 5 classes"),
 ]
@@ -228,8 +332,9 @@ def test_refused(kind, given, message):
         corrupt(kind, **request)
 
 
-def test_instance_noise_has_no_transition_matrix():
-    with pytest.raises(ValueError, match="depends on the features"):
-        transition("instance", 5, 0.3, "vowel")
+def test_noise_of_each_sample_has_no_transition_matrix():
+    for kind in ("instance", "human_worst"):
+        with pytest.raises(ValueError, match="depends on the sample: it has no transition matrix"):
+            transition(kind, 5, 0.3, "vowel")
     with pytest.raises(ValueError, match="no kind of label noise"):
         transition("gaussian", 5, 0.3, "vowel")
