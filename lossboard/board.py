@@ -8,6 +8,7 @@ their coverage.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from lossboard import statistics
-from lossboard.protocol import Block, Suite, Task, Track
+from lossboard.protocol import Block, Budget, Recipe, Suite, Task, Track
 from lossboard.records import MEASURED, Key, Record, plain, resolve
 from lossboard.sources import source
 
@@ -125,16 +126,22 @@ def currency(suite: Suite) -> Callable[[Record], bool]:
 
     Budgets are not in the task id, so that more trials orphan nothing; but another learning rate is another trial.
     """
-    rates: dict[tuple[str, int], set[float | str]] = defaultdict(set)
+    asked: dict[str, list[tuple[Budget, Recipe]]] = defaultdict(list)
     for track in suite.tracks.values():
         for block in track.blocks:
             for task in block.tasks:
-                for trial, rate in enumerate(block.budget.learning_rates(task.recipe)):
-                    rates[task.id, trial].add(plain(rate))
+                asked[task.id].append((block.budget, task.recipe))
+
+    @functools.cache
+    def rates(task: str, method: str) -> list[tuple[float | str, ...]]:
+        found = [budget.learning_rates(recipe, method) for budget, recipe in asked.get(task, ())]
+        return [tuple(map(plain, each)) for each in found]
 
     def current(record: Record) -> bool:
         header, rate = record.header, record.params.get("lr")
-        known = rate is None or plain(rate) in rates.get((record.id, record.trial), ())
+        known = rate is None or any(
+            plain(rate) in each[record.trial : record.trial + 1] for each in rates(record.id, record.method)
+        )
         return known and header is not None and source(header.module) == header.source
 
     return current
@@ -153,8 +160,8 @@ def _row(
     stale = False
     batches: set[str] = set()
     for block in blocks:
-        trials = range(block.budget.size if kind == "tuned" else 1)
         for task in block.tasks:
+            trials = range(len(block.budget.learning_rates(task.recipe, method)) if kind == "tuned" else 1)
             table = {
                 trial: [
                     best[method, task.id, seed, trial] for seed in block.seeds if (method, task.id, seed, trial) in best

@@ -45,7 +45,7 @@ def environment() -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "none"
     machine = {"system": f"{platform.system()} {platform.machine()}", "cpu": _cpu()}
-    return found | machine | {"compiler": compiler.described()}
+    return found | machine | {"compiler": compiler.described(), "gpu": _gpu()}
 
 
 def _git() -> tuple[str | None, bool]:
@@ -76,3 +76,12 @@ def _cpu() -> str:
     flags = found.get("flags", "").split()
     widest = next((name for flag, name in WIDEST.items() if flag in flags), "")
     return " ".join(filter(None, (found.get("model name", platform.machine()).strip(), widest)))
+
+
+def _gpu() -> str:
+    """The name of the first graphics processor, or "none"."""
+    try:
+        command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[0].strip()
+    except (OSError, subprocess.CalledProcessError, IndexError):
+        return "none"

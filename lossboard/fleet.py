@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from lossboard import compiler
+from lossboard.errors import UsageError
 from lossboard.measures import measures
 from lossboard.problem import Outcome, Run, fingerprint
 from lossboard.protocol import Recipe
@@ -96,7 +97,10 @@ def fleet(
 
     Raises:
         MethodError: the loss returns something of the wrong shape.
+        UsageError: the recipe asks for what only single networks have.
     """
+    if recipe.nesterov or recipe.clip or recipe.augment or recipe.precision != "float32":
+        raise UsageError("nesterov, clip, augment and precision are for convolutional networks; leave them out")
     one_thread()
     start = time.process_time()
     steps = recipe.epochs * (len(runs[0].problem.train) // batch_size(recipe, len(runs[0].problem.train)))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,6 +41,11 @@ class Problem:
     classes: int
     clean: Tensor
     transition: Tensor
+
+    def to(self, device: torch.device) -> Problem:
+        """The same on a device."""
+        tensors: dict[str, Any] = {k: value.to(device) for k, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **tensors)
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ def fingerprint(parameters: Iterable[Tensor]) -> str:
     """12 hex digits over the bytes of these parameters."""
     digest = hashlib.sha256()
     for parameter in parameters:
-        digest.update(parameter.detach().contiguous().numpy().tobytes())
+        digest.update(parameter.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:12]
 
 
@@ -104,18 +110,35 @@ def scaled(dataset: Dataset, split: Split) -> tuple[Tensor, Tensor, int]:
     return torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32)), torch.from_numpy(y.astype(np.int64)), own
 
 
-def divided(split: Split, rows: int, own: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def divided(
+    split: Split, rows: int, own: int, generator: torch.Generator, fold: int = 0
+) -> tuple[Tensor, Tensor, Tensor]:
     """Row numbers for training, validation and test. ``own`` rows come before the dataset's own test rows."""
-    if split.kind == "official":
-        order, test = torch.randperm(own, generator=generator), torch.arange(own, rows)
-        val = round(split.val * own)
+    if split.kind == "folds":
+        edges = [round(i * own / split.folds) for i in range(split.folds + 1)]
+        held, test = torch.arange(edges[fold], edges[fold + 1]), torch.arange(own, rows)
+        train = torch.cat([torch.arange(edges[fold]), torch.arange(edges[fold + 1], own)])
     else:
-        order = torch.randperm(rows, generator=generator)
-        cut = round(split.test * rows)
-        order, test = order[cut:], order[:cut]
-        val = round(split.val * rows)
-    train, held = order[val:], order[:val]
-    return train[: split.train or None], held[: split.held_out or None], test[: split.held_out or None]
+        if split.kind == "official":
+            order, test = torch.randperm(own, generator=generator), torch.arange(own, rows)
+        else:
+            order = torch.randperm(rows, generator=generator)
+            cut = round(split.test * rows)
+            order, test = order[cut:], order[:cut]
+        val = round(split.val * (own if split.kind == "official" else rows))
+        train, held = order[val:], order[:val]
+    return train[: split.train or None], held[: split.held_out or None], spread(test, split.held_out)
+
+
+def spread(rows: Tensor, count: int) -> Tensor:
+    """So many of these rows (0: all), evenly spaced: test sets are often sorted by writer or difficulty.
+
+    >>> spread(torch.arange(10), 4)
+    tensor([0, 2, 5, 7])
+    """
+    if not 0 < count < len(rows):
+        return rows
+    return rows[torch.arange(count) * len(rows) // count]
 
 
 def observed(clean: Tensor, noisy: Tensor, classes: int) -> Tensor:

@@ -41,8 +41,9 @@ class Split:
     """Which rows are for training, validation and test, and how the features are scaled.
 
     ``random`` shuffles all rows by seed and cuts them at the fractions ``val`` and ``test``; ``official`` keeps the
-    dataset's own test rows and takes the fraction ``val`` of the others by seed. ``train`` and ``held_out`` cap the
-    number of rows (0: all).
+    dataset's own test rows and takes the fraction ``val`` of the others by seed. ``folds`` keeps the test rows and
+    cross-validates on the others in the order they come, 1 / ``val`` folds: seed s is fold s modulo their number, and
+    the folds of one round share their noise. ``train`` and ``held_out`` cap the number of rows (0: all).
     """
 
     kind: str
@@ -53,10 +54,17 @@ class Split:
     scale: str = "standard"  # "standard": mean 0, sd 1 of each feature; "unit": divided by the largest magnitude
 
     def __post_init__(self) -> None:
-        _one_of("kind", self.kind, ("random", "official"))
+        _one_of("kind", self.kind, ("random", "official", "folds"))
         _one_of("scale", self.scale, ("standard", "unit"))
         if not 0 < self.val < 1 or not 0 <= self.test < 1 or self.val + self.test >= 1:
             raise UsageError(f"val = {self.val}, test = {self.test}: fractions whose sum is below 1, val above 0")
+        if self.kind == "folds" and abs(1 / self.val - self.folds) > 1e-9:
+            raise UsageError(f"val = {self.val}: of 'folds', 1 / val is the number of folds")
+
+    @property
+    def folds(self) -> int:
+        """How many folds a round of cross-validation has; 1 where a split draws its own rows for each seed."""
+        return round(1 / self.val) if self.kind == "folds" else 1
 
 
 @dataclass(frozen=True)
@@ -74,7 +82,12 @@ class Model:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained: SGD with momentum on batches of equal size (the rest of an epoch is left out)."""
+    """How a network is trained: SGD with momentum on batches of equal size (the rest of an epoch is left out).
+
+    ``clip`` is the largest norm of a gradient (0: any). ``augment`` is what is done to training images: "crop-flip"
+    shifts by up to 4 pixels and mirrors, "crop-flip-turn" turns by up to 20 degrees too. ``precision`` "bfloat16" is
+    mixed precision.
+    """
 
     epochs: int
     batch: int
@@ -82,9 +95,16 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 0.0
     schedule: str = "cosine"  # "cosine" to 0; "step": a tenth after half and a hundredth after three quarters
+    nesterov: bool = False
+    clip: float = 0.0
+    augment: str = ""
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         _one_of("schedule", self.schedule, ("cosine", "step", "constant"))
+        _one_of("augment", self.augment, ("", "crop-flip", "crop-flip-turn"))
+        _one_of("precision", self.precision, ("float32", "bfloat16"))
+        _within("clip", self.clip, 0, 1e9)
         _within("momentum", self.momentum, 0, 1)
         _within("weight_decay", self.weight_decay, 0, 1)
         if self.epochs < 1 or self.batch < 1 or self.batch % 16 or self.lr <= 0:
@@ -104,13 +124,15 @@ class Budget:
 
     Either ``rates`` lists the learning rates of the further trials, all at the author's defaults, or ``trials`` is
     their number, drawn with the method's own search space from one quasi-random (Halton) sequence, with the learning
-    rate between ``low`` and ``high``.
+    rate between ``low`` and ``high``. ``settings`` is for protocols of papers, which tune each method over a grid of
+    its own: method -> hyperparameters that are tried at every learning rate beside the defaults.
     """
 
     rates: tuple[float, ...] = ()
     trials: int = 0
     low: float = 0.0
     high: float = 0.0
+    settings: Mapping[str, Sequence[Mapping[str, float]]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rates", tuple(self.rates))
@@ -123,20 +145,24 @@ class Budget:
         if any(rate <= 0 for rate in self.rates) or self.trials < 0:
             raise UsageError("learning rates must be positive, 'trials' not negative")
 
-    @property
-    def size(self) -> int:
-        """How many trials every method gets."""
-        return 1 + len(self.rates) + self.trials
-
-    def learning_rates(self, recipe: Recipe) -> tuple[float, ...]:
-        """Of each trial, the same for every method."""
-        return (recipe.lr, *self.rates, *(point["lr"] for point in self._points({})))
+    def learning_rates(self, recipe: Recipe, method: str) -> tuple[float, ...]:
+        """Of each trial; the same for every method without settings of its own."""
+        every = (recipe.lr, *self.rates)
+        return (*every, *(point["lr"] for point in self._points({})), *every * len(self.settings.get(method, ())))
 
     def of(self, method: Method, recipe: Recipe) -> tuple[dict[str, float], ...]:
-        """The hyperparameters of each trial of a method, the learning rate among them as ``lr``."""
+        """The hyperparameters of each trial of a method, the learning rate among them as ``lr``.
+
+        Raises:
+            UsageError: a setting names a hyperparameter that the method does not have.
+        """
         default = {"lr": recipe.lr, **method.defaults}
-        grid = [{**default, "lr": rate} for rate in self.rates]
-        return (default, *grid, *(default | point for point in self._points(method.search)))
+        settings = self.settings.get(method.id, ())
+        for key in sorted({key for setting in settings for key in setting} - method.defaults.keys()):
+            raise UsageError(f"settings of '{method.id}': unknown '{key}'; {nearest(key, method.defaults)}")
+        grid = [{**default, **setting, "lr": rate} for setting in ({}, *settings) for rate in (recipe.lr, *self.rates)]
+        first, rest = grid[: 1 + len(self.rates)], grid[1 + len(self.rates) :]
+        return (*first, *(default | point for point in self._points(method.search)), *rest)
 
     def _points(self, search: Mapping[str, Range]) -> list[dict[str, float]]:
         """The quasi-random trials over the learning rate and a method's search space."""
@@ -227,6 +253,7 @@ class Track:
     name: str
     summary: str
     blocks: tuple[Block, ...]
+    methods: tuple[str, ...] = ()  # those it is for; none: every method
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -280,7 +307,10 @@ class Suite:
         for seed in seeds or ():
             track.require_seed(seed)
         cells = []
-        for method, block in itertools.product(methods.values(), track.blocks):
+        entered = [method for method in methods.values() if not track.methods or method.id in track.methods]
+        if methods and not entered:
+            raise UsageError(f"track '{track.name}' is for these methods alone: {', '.join(track.methods)}")
+        for method, block in itertools.product(entered, track.blocks):
             wanted = [seed for seed in block.seeds if seeds is None or seed in seeds]
             for task in block.tasks:
                 trials = [MappingProxyType(params) for params in block.budget.of(method, task.recipe)]
@@ -342,7 +372,10 @@ def _suite(name: str, table: dict[str, Any]) -> Suite:
 def _track(name: str, table: dict[str, Any], suite: str, version: int, sections: dict[str, dict[str, Any]]) -> Track:
     where = f"[tracks.{name}]"
     keys = ("summary", "seeds", "budget", "tasks")
-    _keys(where, table, keys, required=keys)
+    _keys(where, table, (*keys, "methods"), required=keys)
+    methods = table.get("methods", [])
+    if not isinstance(methods, list) or not all(isinstance(id, str) for id in methods):
+        raise UsageError(f"{where} methods: a list of ids, found {methods!r}")
     seen: set[str] = set()
     blocks = []
     for i, given in enumerate(table["tasks"]):
@@ -354,7 +387,7 @@ def _track(name: str, table: dict[str, Any], suite: str, version: int, sections:
                 raise UsageError(f"{where}: task '{task.name}' stands twice")
             seen.add(task.name)
         blocks.append(Block(tasks, _seeds(here, block["seeds"]), _entry(here, "budget", block["budget"], sections)))
-    return Track(name, table["summary"], tuple(blocks))
+    return Track(name, table["summary"], tuple(blocks), tuple(methods))
 
 
 def _seeds(where: str, seeds: Any) -> tuple[int, ...]:
@@ -401,7 +434,7 @@ def _entry(where: str, section: str, name: str, sections: dict[str, dict[str, An
 
 def _build(where: str, kind: type, given: dict[str, Any]) -> Any:
     fields = dataclasses.fields(kind)
-    required = [f.name for f in fields if f.default is dataclasses.MISSING]
+    required = [f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING]
     _keys(where, given, [f.name for f in fields], required)
     for f in fields:
         if f.name in given and not TYPES[str(f.type)](given[f.name]):
@@ -418,11 +451,20 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
 
 
+def _is_setting(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_number, value.values()))
+
+
 TYPES = {  # of the fields of a section, as they are annotated
     "str": lambda value: isinstance(value, str),
     "int": lambda value: type(value) is int,
     "float": _is_number,
+    "bool": lambda value: type(value) is bool,
     "tuple[float, ...]": lambda value: isinstance(value, list) and all(map(_is_number, value)),
+    "Mapping[str, Sequence[Mapping[str, float]]]": lambda value: (
+        isinstance(value, dict)
+        and all(isinstance(rows, list) and all(map(_is_setting, rows)) for rows in value.values())
+    ),
 }
 
 

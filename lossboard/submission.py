@@ -12,6 +12,7 @@ from lossboard.environment import provenance
 from lossboard.errors import CheckFailed
 from lossboard.protocol import Suite, Track
 from lossboard.records import Record
+from lossboard.sources import source
 from reference.methods import Method
 
 
@@ -70,7 +71,7 @@ def _seal(suite: Suite, fresh: list[Record]) -> Iterator[Sealed]:
     for (method, _), group in sorted(groups.items(), key=lambda item: (item[0][0] != suite.control, item[0])):
         assert group[0].header
         run = records.conditions(group[0].header)
-        control = None if method == suite.control else controls.get(run) or _published_control(suite, run)
+        control = None if method == suite.control else controls.get(run) or _published_control(suite, group[0].header)
         if control is None and method != suite.control:
             raise CheckFailed(
                 f"no record of {suite.control}, the control, from the same run as {method}: "
@@ -87,12 +88,19 @@ def _seal(suite: Suite, fresh: list[Record]) -> Iterator[Sealed]:
         yield Sealed(path, len(group), sum(record.status not in records.MEASURED for record in group))
 
 
-def _published_control(suite: Suite, run: str) -> str | None:
-    """The control's batch of the same run, if it is published already."""
+def _published_control(suite: Suite, header: records.Header) -> str | None:
+    """The control's published batch of the same run; else one of this environment with the control's source of now.
+
+    The second lets a long track be measured and published in pieces, method by method.
+    """
+    alike = None
     for path in sorted((paths.results() / suite.name / suite.control).glob("*.jsonl")):
-        if records.conditions(records.read_batch(path).header) == run:
+        known = records.read_batch(path).header
+        if records.conditions(known) == records.conditions(header):
             return path.stem
-    return None
+        if known.env == header.env and not known.dirty and source(known.module) == known.source:
+            alike = path.stem
+    return alike
 
 
 def _once(found: Iterable[Record]) -> list[Record]:

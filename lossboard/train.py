@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossboard.errors import UsageError
@@ -40,7 +43,14 @@ def halfway(recipe: Recipe) -> int:
     return recipe.epochs // 2
 
 
-def train(method: Method, run: Run, network: Callable[[int, torch.Generator], nn.Module], recipe: Recipe) -> Outcome:
+def train(
+    method: Method,
+    run: Run,
+    network: Callable[[int, torch.Generator], nn.Module],
+    recipe: Recipe,
+    *,
+    device: str = "cpu",
+) -> Outcome:
     """Train a network, made by ``network(outputs, generator)``, with one method; SGD with momentum as the recipe says.
 
     Raises:
@@ -48,14 +58,14 @@ def train(method: Method, run: Run, network: Callable[[int, torch.Generator], nn
     """
     one_thread()
     start = time.process_time()
-    loop = _Loop(method, run, network, recipe)
+    loop = _Loop(method, run, network, recipe, torch.device(device))
     val, test = [], []
     for epoch in range(recipe.epochs):
         loop.epoch(epoch)
-        val.append(loop.accuracy(run.problem.val))
-        test.append(loop.accuracy(run.problem.test))
+        val.append(loop.accuracy("val"))
+        test.append(loop.accuracy("test"))
     finite = all(bool(p.isfinite().all()) for p in loop.weights)
-    found = measures(run.problem, loop.log_probabilities) if finite else {}
+    found = measures(run.problem, lambda part: loop.log_probabilities(part).cpu()) if finite else {}
     bits, seconds = fingerprint(loop.weights), time.process_time() - start
     return Outcome("ok" if finite else "diverged", tuple(val), tuple(test), bits, seconds, found)
 
@@ -64,29 +74,37 @@ class _Loop:
     """One run at work."""
 
     def __init__(
-        self, method: Method, run: Run, network: Callable[[int, torch.Generator], nn.Module], recipe: Recipe
+        self,
+        method: Method,
+        run: Run,
+        network: Callable[[int, torch.Generator], nn.Module],
+        recipe: Recipe,
+        device: torch.device,
     ) -> None:
-        self.method, self.problem, self.recipe = method, run.problem, recipe
-        classes, dtype = self.problem.classes, self.problem.features.dtype
-        self.model = network(method.outputs(classes) if method.outputs else classes, run.stream("weights"))
-        if self.problem.features.ndim == 4:
+        self.method, self.recipe, self.device = method, recipe, device
+        self.problem = problem = run.problem.to(device)
+        classes, dtype = problem.classes, problem.features.dtype
+        self.model = network(method.outputs(classes) if method.outputs else classes, run.stream("weights")).to(device)
+        if problem.features.ndim == 4:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # convolutions are faster so
         self.weights: list[Tensor] = list(self.model.parameters())
         self.head = [p for p in self.weights if p.ndim == 2][-1]
         self.learned: dict[str, Tensor] = {}
         if method.learned:
-            self.learned["learned"] = method.learned(classes, run.stream("learned")).to(dtype).requires_grad_()
+            first = method.learned(classes, run.stream("learned"))
+            self.learned["learned"] = first.to(device, dtype).requires_grad_()
             self.weights.append(self.learned["learned"])
         self.velocity = [torch.zeros_like(p) for p in self.weights]
         self.lr = run.params["lr"]
-        self.hyper = {key: torch.tensor(run.params[key], dtype=dtype) for key in method.defaults}
-        self.order, self.draws = run.stream("batches"), run.stream("draws")
-        self.batch = batch_size(recipe, len(self.problem.train))
+        self.hyper = {key: torch.tensor(run.params[key], dtype=dtype, device=device) for key in method.defaults}
+        self.order, self.draws, self.shifts = (run.stream(name) for name in ("batches", "draws", "augment"))
+        self.batch = batch_size(recipe, len(problem.train))
         self.memory = None
         if method.memory:
-            shape = (len(self.problem.train), classes) if method.memory.per_class else (len(self.problem.train),)
-            self.memory = torch.full(shape, method.memory.initial, dtype=dtype)
-        self.transition = torch.eye(classes, dtype=dtype) if method.estimate else self.problem.transition.to(dtype)
+            shape = (len(problem.train), classes) if method.memory.per_class else (len(problem.train),)
+            self.memory = torch.full(shape, method.memory.initial, dtype=dtype, device=device)
+        known = torch.eye(classes) if method.estimate else problem.transition
+        self.transition = known.to(device, dtype)
 
     def epoch(self, epoch: int) -> None:
         rows, dtype = len(self.problem.train), self.problem.features.dtype
@@ -97,13 +115,15 @@ class _Loop:
         given = {
             **self.learned,
             "head": self.head.detach(),
-            "progress": torch.tensor(epoch / self.recipe.epochs, dtype=dtype),
+            "progress": torch.tensor(epoch / self.recipe.epochs, dtype=dtype, device=self.device),
             "transition": self.transition,
         }
         draws = None
         if self.method.draws:
-            draws = torch.rand((steps, self.batch, self.method.draws), generator=self.draws, dtype=dtype)
-        for i, at in enumerate(order):
+            size = (steps, self.batch, self.method.draws)
+            draws = torch.rand(size, generator=self.draws, dtype=dtype).to(self.device)
+        self.model.train()
+        for i, at in enumerate(order.to(self.device)):
             if draws is not None:
                 given["draws"] = draws[i]
             if self.memory is not None:
@@ -113,6 +133,8 @@ class _Loop:
     def _step(self, at: Tensor, given: dict[str, Tensor], lr: float) -> None:
         chosen = self.problem.train[at]
         x, target = self.problem.features.index_select(0, chosen), self.problem.labels[chosen]
+        if self.recipe.augment:
+            x = augmented(x, self.recipe.augment, self.shifts)
         values = {**self.hyper, **given}
         second, share = target, None
         mix = self.method.hook("inputs")
@@ -120,7 +142,7 @@ class _Loop:
             x, second, share = mix(x, target, **supply(named(mix), values))
 
         def slope() -> tuple[list[Tensor], Tensor]:
-            logits = self.model(x)
+            logits = self._forward(x)
             result = self.method.function(logits, target, **supply(named(self.method.function), values))
             loss, memory = result if self.memory is not None else (result, target)
             check_shape(self.method, loss, len(at))
@@ -137,21 +159,41 @@ class _Loop:
             if perturb:
                 kept = [p.clone() for p in self.weights]
                 _assign(self.weights, perturb(self.weights, gradients, **supply(named(perturb), values)))
-                with torch.enable_grad():
+                with torch.enable_grad(), _statistics_kept(self.model):
                     gradients, _ = slope()
                 _assign(self.weights, kept)
             if project:
                 gradients = project(self.weights, gradients, **supply(named(project), values))
-            torch._foreach_mul_(self.velocity, self.recipe.momentum)
-            if self.recipe.weight_decay:
-                torch._foreach_add_(self.velocity, self.weights, alpha=self.recipe.weight_decay)
-            torch._foreach_add_(self.velocity, gradients)
-            torch._foreach_add_(self.weights, self.velocity, alpha=-lr)
+            if self.recipe.clip:
+                norm = torch.stack(torch._foreach_norm(gradients)).norm()
+                torch._foreach_mul_(gradients, (self.recipe.clip / norm).clamp(max=1))
+            self._descend(gradients, lr)
+
+    def _descend(self, gradients: list[Tensor], lr: float) -> None:
+        if self.recipe.nesterov and self.recipe.weight_decay:
+            gradients = list(torch._foreach_add(gradients, self.weights, alpha=self.recipe.weight_decay))
+        torch._foreach_mul_(self.velocity, self.recipe.momentum)
+        if self.recipe.weight_decay and not self.recipe.nesterov:
+            torch._foreach_add_(self.velocity, self.weights, alpha=self.recipe.weight_decay)
+        torch._foreach_add_(self.velocity, gradients)
+        change = self.velocity
+        if self.recipe.nesterov:
+            change = list(torch._foreach_add(gradients, self.velocity, alpha=self.recipe.momentum))
+        torch._foreach_add_(self.weights, change, alpha=-lr)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        if self.recipe.precision == "float32":
+            return self.model(x)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16):
+            outputs: Tensor = self.model(x)
+        return outputs.to(self.problem.features.dtype)
 
     @torch.no_grad()
     def scores(self, rows: Tensor) -> Tensor:
         """What predicts (N, C): the network's outputs, or the link's log-probabilities."""
-        outputs = torch.cat([self.model(self.problem.features.index_select(0, part)) for part in rows.split(EVALUATED)])
+        self.model.eval()
+        parts = rows.split(EVALUATED)
+        outputs = torch.cat([self._forward(self.problem.features.index_select(0, part)) for part in parts])
         link = self.method.link
         return link(outputs, **supply(named(link), {**self.hyper, **self.learned})) if link else outputs
 
@@ -160,8 +202,9 @@ class _Loop:
         scores = self.scores(getattr(self.problem, part))
         return scores if self.method.link else log_softmax(scores)
 
-    def accuracy(self, rows: Tensor) -> float:
-        """Share of these rows whose label has the largest score, alone; ties and NaN are wrong."""
+    def accuracy(self, part: str) -> float:
+        """Share of the rows of "val" or "test" whose label has the largest score, alone; ties and NaN are wrong."""
+        rows = getattr(self.problem, part)
         scores, target = self.scores(rows), self.problem.labels[rows]
         return int(((scores >= scores.gather(1, target[:, None])).sum(1) == 1).sum()) / len(rows)
 
@@ -169,6 +212,42 @@ class _Loop:
 def _assign(weights: list[Tensor], values: list[Tensor]) -> None:
     for weight, value in zip(weights, values, strict=True):
         weight.copy_(value)
+
+
+@contextlib.contextmanager
+def _statistics_kept(model: nn.Module) -> Iterator[None]:
+    """Batch normalisation as in training, but its running statistics stay as they are."""
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, before, strict=True):
+            norm.momentum = momentum
+
+
+def augmented(x: Tensor, kind: str, generator: torch.Generator) -> Tensor:
+    """Images (N, c, h, w), each shifted by up to 4 pixels and mirrored half the time; "crop-flip-turn" turns them too.
+
+    Shifts are whole pixels; what comes in from outside is 0. Turns are by up to 20 degrees, bilinear.
+    """
+    count, _, height, width = x.shape
+    shift = torch.randint(9, (2, count), generator=generator).to(x.device)
+    flip = torch.rand(count, generator=generator).to(x.device) < 0.5
+    padded = F.pad(x, (4, 4, 4, 4)).permute(0, 2, 3, 1)
+    rows = shift[0][:, None] + torch.arange(height, device=x.device)
+    columns = torch.arange(width, device=x.device).expand(count, -1)
+    columns = shift[1][:, None] + torch.where(flip[:, None], width - 1 - columns, columns)
+    samples = torch.arange(count, device=x.device)[:, None, None]
+    x = padded[samples, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    if kind == "crop-flip-turn":
+        angle = (2 * torch.rand(count, generator=generator, dtype=x.dtype) - 1).to(x.device) * math.radians(20)
+        sin, cos, zero = angle.sin(), angle.cos(), torch.zeros_like(angle)
+        turn = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)
+        x = F.grid_sample(x, F.affine_grid(turn, list(x.shape), align_corners=False), align_corners=False)
+    return x
 
 
 def batch_size(recipe: Recipe, rows: int) -> int:

@@ -1,5 +1,6 @@
 """suite.toml: what is validated, what changes a task id and what does not, how budgets draw trials."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -148,7 +149,8 @@ def test_trial_zero_is_the_default_and_every_method_gets_as_many() -> None:
     recipe = Recipe(epochs=1, batch=16, lr=0.1)
     budget = Budget(trials=4, low=0.01, high=1.0)
     plain, tunable = budget.of(method(), recipe), budget.of(method(q=Range(0.0, 1.0)), recipe)
-    assert len(plain) == len(tunable) == budget.size == 5
+    assert len(plain) == len(tunable) == 5
+    assert [trial["lr"] for trial in plain] == list(budget.learning_rates(recipe, "mine"))
     assert plain[0] == {"lr": 0.1}
     assert tunable[0] == {"lr": 0.1, "q": 0.5}
     assert [trial["lr"] for trial in plain] == [trial["lr"] for trial in tunable], "the same learning rates for all"
@@ -172,6 +174,49 @@ def test_the_sequence_is_scipys() -> None:
 def test_a_grid_of_learning_rates() -> None:
     trials = Budget(rates=(0.02, 0.5)).of(method(q=Range(0.0, 1.0)), Recipe(epochs=1, batch=16, lr=0.1))
     assert trials == ({"lr": 0.1, "q": 0.5}, {"lr": 0.02, "q": 0.5}, {"lr": 0.5, "q": 0.5})
+
+
+def test_settings_are_tried_at_every_learning_rate_beside_the_defaults() -> None:
+    budget = Budget(rates=(0.02,), settings={"mine": [{"q": 0.1}, {"q": 0.9}]})
+    recipe = Recipe(epochs=1, batch=16, lr=0.1)
+    trials = budget.of(method(q=Range(0.0, 1.0)), recipe)
+    assert [(t["lr"], t["q"]) for t in trials] == [
+        (0.1, 0.5),
+        (0.02, 0.5),
+        (0.1, 0.1),
+        (0.02, 0.1),
+        (0.1, 0.9),
+        (0.02, 0.9),
+    ]
+    assert list(budget.learning_rates(recipe, "mine")) == [t["lr"] for t in trials]
+    assert budget.learning_rates(recipe, "other") == (0.1, 0.02)
+    with pytest.raises(UsageError, match="settings of 'mine': unknown 'q'"):
+        budget.of(method(), recipe)
+
+
+def test_a_track_may_be_for_some_methods_alone() -> None:
+    suite = protocol.load("noisy")
+    track = replace(suite.track("quick"), methods=("mine",))
+    other = replace(method(), id="other")
+    cells = suite.cells(track, {"mine": method(), "other": other}, [0])
+    assert {cell.method for cell in cells} == {"mine"}
+    with pytest.raises(UsageError, match="for these methods alone: mine"):
+        suite.cells(track, {"other": other})
+
+
+def test_folds_cover_the_training_rows_and_share_their_noise() -> None:
+    import torch
+
+    from lossboard.problem import divided, stream
+
+    split = protocol.Split("folds", val=0.2)
+    parts = [divided(split, 30, 22, stream("unused"), fold) for fold in range(split.folds)]
+    assert torch.equal(torch.cat([val for _, val, _ in parts]), torch.arange(22)), "in their order, each once"
+    for train, val, test in parts:
+        assert torch.equal(torch.cat([train, val]).sort().values, torch.arange(22))
+        assert torch.equal(test, torch.arange(22, 30))
+    with pytest.raises(UsageError, match="number of folds"):
+        protocol.Split("folds", val=0.3)
 
 
 @pytest.mark.parametrize(

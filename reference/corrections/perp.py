@@ -1,5 +1,6 @@
 """Orthogonal gradients, perp-Grad (Prieto et al., ICLR 2025, arXiv:2501.04697)."""
 
+import torch
 from torch import Tensor
 
 from reference.methods import correction
@@ -17,10 +18,13 @@ def perp(weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
     samples that are fitted already. Where almost nothing of the gradient is orthogonal it is lengthened a
     thousandfold at most, so that rounding errors do not become steps.
     """
-    return [_orthogonal(w, g) for w, g in zip(weights, gradients, strict=True)]
+    along = _products(weights, gradients) / (_products(weights, weights) + 1e-30)
+    rest = [g - a * w for w, g, a in zip(weights, gradients, along, strict=True)]
+    length, left = (_products(tensors, tensors).sqrt() for tensors in (gradients, rest))
+    scale = length / torch.maximum(left, 1e-3 * length + 1e-30)
+    return [s * r for s, r in zip(scale, rest, strict=True)]
 
 
-def _orthogonal(w: Tensor, g: Tensor) -> Tensor:
-    rest = g - (w * g).sum() / ((w * w).sum() + 1e-30) * w
-    length, left = (t.square().sum().sqrt() for t in (g, rest))
-    return length / (left + 1e-30).clamp(min=1e-3 * length) * rest
+def _products(first: list[Tensor], second: list[Tensor]) -> Tensor:
+    """The inner product of each pair of tensors (K,). One tensor of them all: TorchInductor fails on K of them."""
+    return torch.stack([(a * b).sum() for a, b in zip(first, second, strict=True)])

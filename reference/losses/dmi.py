@@ -11,7 +11,7 @@ from reference.softmax import softmax
 
 LEAST = math.log(1e-3)  # the logarithm of what the authors' code adds to the determinant
 SINGULAR = LEAST - 30  # of smaller determinants, rounding decides the sign
-ALIGN = 16  # matrix kernels choose their path by alignment; whole lines give each batch the same bits wherever it lies
+ALIGN = 32  # kernels choose their path by size and alignment; whole vectors give a batch the same bits in any fleet
 
 
 @loss(batchwise=True, bounded=True, tags=("noise-robust",))
@@ -40,10 +40,10 @@ def dmi(logits: Tensor, target: Tensor) -> Tensor:
     table = table + identity * (index >= classes)
     fixed = table.detach()
     factors, pivots, _ = torch.linalg.lu_factor_ex(fixed)
-    volume = factors.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)  # the logarithm of the determinant
+    volume = factors.diagonal(dim1=-2, dim2=-1).abs().log().sum()  # the logarithm of the determinant
     regular = volume > SINGULAR
     inverse = torch.linalg.lu_solve(torch.where(regular, factors, identity), pivots, identity)
-    weight = torch.sigmoid(volume - LEAST) * regular
+    weight = torch.sigmoid(volume.expand(size) - LEAST) * regular  # a whole vector: see ALIGN
     # The inverse is the gradient of the log-determinant; the change is zero, and there for its gradient alone.
-    change = ((table - fixed) * inverse.mT).sum()
-    return -torch.logaddexp(volume, torch.full_like(volume, LEAST)) - weight * change
+    change = ((table - fixed) * (weight * inverse.mT)).sum()
+    return -torch.logaddexp(volume, torch.full_like(volume, LEAST)) - change

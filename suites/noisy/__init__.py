@@ -14,12 +14,15 @@ from lossboard.records import Record
 from lossboard.run import Context, chunks
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Generator, Tensor, nn
 
     from lossboard.data import Dataset
     from lossboard.problem import Problem
 
 FLEET = 88  # runs trained at once: more gain little and lose more when a run is killed
+
+
+SECONDS = {"cnn": 130e-6, "cnn8": 8e-3, "resnet18": 25e-3, "resnet34": 50e-3}  # a training image costs about so long
 
 
 def group(cells: Sequence[Cell]) -> Iterable[Unit]:
@@ -46,12 +49,14 @@ def _seconds(task: Task) -> float:
 
     pin = pins()[task.dataset]
     rows = sum(count for name, count in pin.splits.items() if name != "test") * (1 - task.split.val - task.split.test)
-    each = 0.65e-6 + 3e-9 * math.prod(pin.shape) if task.model.kind == "mlp" else 400e-6
+    each = 0.35e-6 + 3e-9 * math.prod(pin.shape) if task.model.kind == "mlp" else SECONDS[task.model.kind]
     return each * min(rows, task.split.train or rows) * task.recipe.epochs
 
 
 def run(unit: Unit, context: Context) -> Iterable[Record]:
-    """Train the unit's cells and yield a record each."""
+    """Train the unit's cells and yield a record each. Networks of images train on a GPU where there is one."""
+    import torch
+
     from lossboard.fleet import fleet
     from lossboard.problem import Run
     from lossboard.train import train
@@ -62,13 +67,12 @@ def run(unit: Unit, context: Context) -> Iterable[Record]:
     if task.model.kind == "mlp":
         width = task.model.width or min(features.shape[1], runs[0].problem.classes)
         outcomes = fleet(method, runs, [width] * task.model.layers, task.recipe)
-    elif task.model.kind != "cnn":
-        raise UsageError(f"model kind '{task.model.kind}'; {nearest(task.model.kind, ('mlp', 'cnn'))}")
     else:
-        from reference.models.cnn import CNN
-
-        network = functools.partial(CNN, features.shape[1], features.shape[2])
-        outcomes = [train(method, one, network, task.recipe) for one in runs]
+        network = networks(*features.shape[1:3]).get(task.model.kind)
+        if network is None:
+            raise UsageError(f"model kind '{task.model.kind}'; {nearest(task.model.kind, ('mlp', *networks(1, 28)))}")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        outcomes = [train(method, one, network, task.recipe, device=device) for one in runs]
     for cell, outcome in zip(unit.cells, outcomes, strict=True):
         yield Record(
             method=cell.method,
@@ -84,6 +88,20 @@ def run(unit: Unit, context: Context) -> Iterable[Record]:
         )
 
 
+def networks(channels: int, side: int) -> dict[str, Callable[[int, Generator], nn.Module]]:
+    """Kind of model -> the network for such images with so many outputs, its weights drawn from the generator."""
+    from reference.models.cnn import CNN
+    from reference.models.cnn8 import CNN8
+    from reference.models.resnet import resnet18, resnet34
+
+    return {
+        "cnn": functools.partial(CNN, channels, side),
+        "cnn8": functools.partial(CNN8, channels, side),
+        "resnet18": functools.partial(resnet18, channels),
+        "resnet34": functools.partial(resnet34, channels),
+    }
+
+
 @functools.lru_cache(maxsize=256)
 def problem(task: Task, seed: int, data: Callable[[str], Dataset]) -> Problem:
     """The task's data for one seed: split, then labels corrupted in the training and validation rows alone."""
@@ -91,7 +109,8 @@ def problem(task: Task, seed: int, data: Callable[[str], Dataset]) -> Problem:
     from reference.noise import KINDS, TRANSITIONS, corrupt, transition
 
     features, labels, own, classes = _scaled(task.dataset, task.split, data)
-    train, val, test = divided(task.split, len(labels), own, stream(task.dataset, seed, "split"))
+    round_, fold = divmod(seed, task.split.folds)
+    train, val, test = divided(task.split, len(labels), own, stream(task.dataset, seed, "split"), fold)
     rows = _joined(train, val)
     kind, rate = task.corruption.kind, task.corruption.rate
     if kind not in KINDS:
@@ -103,7 +122,7 @@ def problem(task: Task, seed: int, data: Callable[[str], Dataset]) -> Problem:
         classes,
         rate=rate,
         dataset=task.dataset,
-        generator=stream(task.dataset, seed, "noise", kind, rate),
+        generator=stream(task.dataset, round_, "noise", kind, rate),
         features=features[rows].flatten(1),
         people=_people(task, rows, own, data),
     )

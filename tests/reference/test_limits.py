@@ -384,10 +384,15 @@ def test_gce_sum_over_labels_lies_between_its_bounds():
         assert (found <= (CLASSES - 1) / q + 1e-9).all()
 
 
-NO_SHIFT = {"ldr", "aldr", "rll_ldr", "sqen", "rsq", "log_taylor_softmax", "smce"}  # they use the logits themselves
+NO_SHIFT = {"ldr", "aldr", "rll_ldr", "sqen", "rsq", "log_taylor_softmax", "smce", "ebv"}  # they use logits themselves
+PLAIN = {
+    m.id
+    for m in catalogue("loss").values()
+    if set(m.supplied) <= {"state", "progress"} and not m.correction and not m.batchwise
+}
 
 
-@pytest.mark.parametrize("name", sorted(set(LOSSES) - NO_SHIFT))
+@pytest.mark.parametrize("name", sorted(PLAIN - NO_SHIFT))
 def test_gradient_sums_to_zero_over_classes(name):
     """A loss that a common shift of the logits does not change."""
     logits, target = batch()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from reference.models.cnn import CNN
+from reference.models.cnn import CNN, halved
 from reference.models.cnn8 import CNN8
 from reference.models.mlp import MLP
 from reference.models.resnet import ResNet, resnet18, resnet34
@@ -140,3 +140,14 @@ def test_a_block_that_keeps_the_shape_adds_its_input():
     x = torch.rand(2, 8, 4, 4, generator=seeded(1))
     assert torch.equal(block(x), x)
     assert not list(block.shortcut.parameters())
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_pools_with_and_without_gradients_agree_to_the_bit(layout):
+    x = torch.randn(3, 16, 8, 12, generator=seeded()).to(memory_format=layout)
+    x[0, :, :4] = 0.5  # ties
+    x[1, 2, 3, 4] = torch.nan
+    with torch.no_grad():
+        found = halved(x)
+    assert torch.equal(found.nan_to_num(9), halved(x).nan_to_num(9))
+    assert found.isnan().sum() == 1
