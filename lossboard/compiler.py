@@ -10,6 +10,7 @@ import functools
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -73,5 +74,26 @@ def compiled(key: Any, functions: tuple[Callable[..., Any], ...]) -> tuple[Calla
     import torch
 
     torch._dynamo.reset()
-    _last = key, tuple(torch.compile(function, fullgraph=True, dynamic=False) for function in functions)
+    _last = key, tuple(_with_fallback(key, function) for function in functions)
     return _last[1]
+
+
+def _with_fallback(key: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function compiled, or as it is where the compiler fails on it: before it has run, so nothing is lost."""
+    import torch
+    from torch._dynamo.exc import TorchDynamoException
+
+    made: Callable[..., Any] = torch.compile(function, fullgraph=True, dynamic=False)
+    failed = False
+
+    def call(*given: Any) -> Any:
+        nonlocal failed
+        if not failed:
+            try:
+                return made(*given)
+            except TorchDynamoException as error:
+                failed = True
+                print(f"{key}: runs eagerly, cannot be compiled: {str(error).splitlines()[0]}", file=sys.stderr)
+        return function(*given)
+
+    return call

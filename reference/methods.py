@@ -324,7 +324,7 @@ def corrected(correction: Method, base: Method) -> Method:
         "both use draws": correction.draws and base.draws,
         f"the values of '{base.id}' belong to a batch, not to samples": base.batchwise and correction.at == "loss",
         f"'{base.id}' keeps memory": base.memory and correction.at in ("loss", "inputs"),
-        f"'{base.id}' needs outputs of its own": base.outputs and correction.at == "loss",
+        f"'{base.id}' has outputs or probabilities of its own": (base.outputs or base.link) and correction.at == "loss",
     }
     for reason, holds in reasons.items():
         if holds:

@@ -28,7 +28,7 @@ def lossboard(*args: str, **more: str) -> subprocess.CompletedProcess[str]:
 
 def test_list_losses_for_programs() -> None:
     rows = json.loads(lossboard("list", "losses", "--json").stdout)
-    assert len(rows) >= 28
+    assert len(rows) >= 50
     gce = next(row for row in rows if row["id"] == "gce")
     assert gce["defaults"] == {"q": 0.7}
     assert gce["search"] == {"q": [0.05, 0.95, "uniform"]}
