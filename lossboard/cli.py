@@ -7,6 +7,7 @@ import io
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -346,6 +347,7 @@ def board(
         bool, typer.Option("--local", help="This machine's records instead of the published ones.")
     ] = False,
     seeds: Seeds = None,
+    top: Annotated[int, typer.Option("--top", min=0, help="The first rows only; 0: all.")] = 0,
     as_json: AsJson = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="As a Markdown table.")] = False,
 ) -> None:
@@ -355,6 +357,7 @@ def board(
     pinned = protocol.load(suite)
     found = _local(suite) if local else _published(suite)
     shown = boards.build(pinned, pinned.track(track), found, "default" if default else "tuned", _seeds(seeds))
+    shown = replace(shown, rows=shown.rows[: top or None])
     if as_json:
         print(json.dumps(shown.json()))
     elif markdown:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import jinja2
 
@@ -22,6 +23,9 @@ from lossboard.board import Board, Row, Score
 from lossboard.markup import Interval
 from lossboard.records import Record, StoreError, write_atomically
 from reference.methods import Method, MethodError, UnknownMethod, find
+
+if TYPE_CHECKING:  # it needs torch
+    from reference.theory import Facts
 
 MOST_COLUMNS = 8  # of tasks; a track with more has a column a dataset, and tables below
 MANIFEST = "files.txt"  # what a build wrote, so that the next one removes what is gone and nothing else
@@ -251,9 +255,19 @@ def _pages(templates: jinja2.Environment, view: SuiteView) -> dict[str, str]:
     for id in view.ids:
         results = [found for track in view.tracks if (found := _results(track, id, view.suite.control))]
         commits = {(e.commit, e.dirty): None for e in view.environments if e.commit and id in e.methods}
-        own = {"id": id, "method": view.methods.get(id), "results": results, "commits": list(commits)}
+        method = view.methods.get(id)
+        own = {"id": id, "method": method, "results": results, "commits": list(commits), "theory": _theory(method)}
         files[f"{name}/{page_name(id)}"] = page.render(own, view=view, suite=view.suite, top="../")
     return files
+
+
+def _theory(method: Method | None) -> Facts | str | None:
+    """What was measured of a loss, or why nothing was; None for what is no loss."""
+    if method is None or method.kind != "loss":
+        return None
+    from lossboard.theory import theory
+
+    return theory(method)
 
 
 def page_name(method: str) -> str:

@@ -7,15 +7,15 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from reference.methods import loss
-from reference.softmax import softmax
+from reference.softmax import softmax, target_log_softmax
 
 LEAST = math.log(1e-3)  # the logarithm of what the authors' code adds to the determinant
 SINGULAR = LEAST - 30  # of smaller determinants, rounding decides the sign
 ALIGN = 32  # kernels choose their path by size and alignment; whole vectors give a batch the same bits in any fleet
 
 
-@loss(batchwise=True, bounded=True, tags=("noise-robust",))
-def dmi(logits: Tensor, target: Tensor) -> Tensor:
+@loss(batchwise=True, tags=("noise-robust",))
+def dmi(logits: Tensor, target: Tensor, *, onset: float = 0.5, progress: Tensor) -> Tensor:
     r"""Minus the log-determinant of the batch's label-by-prediction table, for logits (N, C) and target (N,); returns a
     scalar.
 
@@ -23,8 +23,9 @@ def dmi(logits: Tensor, target: Tensor) -> Tensor:
 
     Y (N, C) are the one-hot labels, P (N, C) the probabilities. Label noise with transition T multiplies the expected
     determinant by det T, whatever the classifier, which shifts the loss. A permutation of the predicted classes does
-    not change it: the loss alone cannot name the classes. The authors begin from a network trained with cross-entropy;
-    that is not done here.
+    not change it: the loss alone cannot name the classes. The authors therefore begin from a network trained with
+    cross-entropy. Here too: until onset, a share of the epochs, the loss is cross-entropy. Half of them is our choice,
+    and not tuned.
 
     Wherever a class is absent from the batch the determinant is 0 for all predictions, and so is its gradient; with
     many classes, small batches or predictions all alike the loss is constant or nearly so. Determinants below 1e-16
@@ -46,4 +47,5 @@ def dmi(logits: Tensor, target: Tensor) -> Tensor:
     weight = torch.sigmoid(volume.expand(size) - LEAST) * regular  # a whole vector: see ALIGN
     # The inverse is the gradient of the log-determinant; the change is zero, and there for its gradient alone.
     change = ((table - fixed) * (weight * inverse.mT)).sum()
-    return -torch.logaddexp(volume, torch.full_like(volume, LEAST)) - change
+    determinant = -torch.logaddexp(volume, torch.full_like(volume, LEAST)) - change
+    return torch.where(progress < onset, -target_log_softmax(logits, target).mean(), determinant)

@@ -150,10 +150,19 @@ def full_batch(n=60, seed=0):
     return logits + 3 * one_hot(target), target
 
 
+def dmi(logits, target, progress=0.5):
+    return LOSSES["dmi"](logits, target, progress=torch.tensor(progress))
+
+
+def test_dmi_begins_as_cross_entropy():
+    logits, target = full_batch()
+    close(dmi(logits, target, progress=0.49), cross_entropy(logits, target))
+
+
 def test_dmi_is_of_the_determinant():
     logits, target = full_batch()
     table = np.eye(CLASSES)[target].T @ softmax(logits.numpy(), -1)
-    close(LOSSES["dmi"](logits, target), -np.log(abs(np.linalg.det(table)) + 1e-3))
+    close(dmi(logits, target), -np.log(abs(np.linalg.det(table)) + 1e-3))
     assert abs(np.linalg.det(table)) > 1
 
 
@@ -161,8 +170,8 @@ def test_dmi_gradient_at_large_and_small_determinants():
     logits, target = full_batch(20)
     for scale in (1.0, 0.3, 0.1):  # determinants above and below 1e-3
         found = (scale * logits).requires_grad_()
-        assert torch.autograd.gradcheck(lambda z: LOSSES["dmi"](z, target), found)
-        assert gradient(lambda z: LOSSES["dmi"](z, target), found).abs().max() > 1e-6
+        assert torch.autograd.gradcheck(lambda z: dmi(z, target), found)
+        assert gradient(lambda z: dmi(z, target), found).abs().max() > 1e-6
 
 
 def test_dmi_is_constant_where_a_class_is_absent_or_predictions_are_alike():
@@ -170,14 +179,14 @@ def test_dmi_is_constant_where_a_class_is_absent_or_predictions_are_alike():
     alike = logits[:1].expand_as(logits)
     for z, y in ((logits, target.clamp(min=1)), (alike, target), (logits[:4], target[:4])):
         for dtype in (torch.float32, torch.float64):
-            close(LOSSES["dmi"](z.to(dtype), y).double(), math.log(1000), 1e-6)
-            assert (gradient(lambda z, y=y: LOSSES["dmi"](z, y), z.to(dtype)) == 0).all()
+            close(dmi(z.to(dtype), y).double(), math.log(1000), 1e-6)
+            assert (gradient(lambda z, y=y: dmi(z, y), z.to(dtype)) == 0).all()
 
 
 def test_dmi_does_not_see_a_permutation_of_the_classes():
     logits, target = full_batch()
     order = torch.tensor([2, 0, 1, 4, 3])
-    close(LOSSES["dmi"](logits[:, order], target), LOSSES["dmi"](logits, target))
+    close(dmi(logits[:, order], target), dmi(logits, target))
 
 
 def test_label_noise_shifts_dmi_without_its_constant():
@@ -188,7 +197,7 @@ def test_label_noise_shifts_dmi_without_its_constant():
     rows = torch.repeat_interleave(torch.arange(60), 100)
     noisy = torch.cat([torch.repeat_interleave(torch.arange(CLASSES), copies[y]) for y in target])
     shift = math.log(100**CLASSES * torch.linalg.det(copies.double() / 100).item())
-    close(LOSSES["dmi"](logits[rows], noisy), LOSSES["dmi"](logits, target) - shift, 1e-5)
+    close(dmi(logits[rows], noisy), dmi(logits, target) - shift, 1e-5)
 
 
 # -- ens --------------------------------------------------------------------------------------------------------------
@@ -211,10 +220,25 @@ def test_ens_gradient_is_the_derivative_by_rank(power):
     logits, target = batch(50)
     draws = torch.rand(50, 1, generator=generator(1), dtype=torch.float64)
     slope = gradient(lambda z: LOSSES["ens"](z, target, power=power, draws=draws), logits)
-    signs = 2 * one_hot(target).numpy() - 1
-    for k in range(CLASSES):
-        v = derivatives(signs[:, k] * logits[:, k].numpy(), draws[:, 0].numpy(), power)
-        close(slope[:, k], v * signs[:, k] / 50)
+    rows, z, y = np.arange(50), logits.numpy(), target.numpy()
+    expected = np.zeros_like(z)
+    for j in range(1, CLASSES):
+        other = (y + j) % CLASSES
+        v = derivatives(z[rows, y] - z[rows, other], draws[:, 0].numpy(), power) / (50 * (CLASSES - 1))
+        expected[rows, y] += v
+        expected[rows, other] -= v
+    close(slope, expected)
+
+
+def test_ens_of_two_classes_is_the_papers():
+    logits, target = batch(40, classes=2)
+    draws = torch.rand(40, 1, generator=generator(1), dtype=torch.float64)
+    slope = gradient(lambda z: LOSSES["ens"](z, target, draws=draws), logits)
+    sign = 2 * target.numpy() - 1
+    score = (logits[:, 1] - logits[:, 0]).numpy()
+    v = derivatives(sign * score, draws[:, 0].numpy(), 0.0)
+    close(slope[:, 1], v * sign / 40)
+    close(slope[:, 0], -v * sign / 40)
 
 
 def test_ens_allows_the_smallest_draw():
