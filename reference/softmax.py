@@ -4,6 +4,7 @@
 in which fleets keep their logits; these few elementary operations vectorise over samples there.
 """
 
+import torch
 from torch import Tensor
 
 
@@ -30,8 +31,13 @@ def softmax(logits: Tensor) -> Tensor:
 
 
 def pick(values: Tensor, target: Tensor) -> Tensor:
-    """The entry of each row (N, C) at its target (N,): (N,)."""
-    return values.gather(-1, target[..., None])[..., 0]
+    """The entry of each row (N, C) at its target (N,): (N,).
+
+    By a mask: the gradient of ``gather`` is a scatter, which no layout vectorises.
+    """
+    classes = torch.arange(values.shape[-1], device=values.device)
+    own = (classes[:, None] == target[..., None, :]).mT  # in the layout of a fleet's logits
+    return torch.where(own, values, 0).sum(-1)
 
 
 def target_log_softmax(logits: Tensor, target: Tensor) -> Tensor:
