@@ -36,7 +36,7 @@ from reference.softmax import log_softmax
 
 ALIGN = 16  # floats: 64 bytes
 CHUNK = 256  # rows evaluated at once
-PAYS = 2_000  # steps of a run from which on compilation pays
+PAYS = 500  # steps of a run from which on compilation pays: two fleets of a method earn what it takes
 STACK = 8  # compiled fleets are filled up to multiples of this, so that few sizes are compiled
 
 Tensors = dict[str, Tensor]
@@ -112,11 +112,12 @@ def fleet(
     compiled = steps >= PAYS and compiler.available() if compiles is None else compiles
     filled = [*runs, *[runs[-1]] * (-len(runs) % STACK)] if compiled else list(runs)
     state = _State(method, filled, hidden, recipe, torch.device(device), compiled)
-    val, test = [], []
+    val: list[Tensor] = []
+    test: list[Tensor] = []
     for epoch in range(recipe.epochs):
         state.epoch(epoch)
-        val.append(state.accuracy("val"))
-        test.append(state.accuracy("test"))
+        for curve, share in zip((val, test), state.accuracy(), strict=True):
+            curve.append(share)
     finite = state.finite()
     found = [state.measures(r) if finite[r] else {} for r in range(len(runs))]
     curves = [curve.tolist() for curve in (torch.stack(val, 1), torch.stack(test, 1))]
@@ -236,11 +237,10 @@ class Step:
         return found.transpose(1, 2)
 
     def right(self, weights: list[Tensor], features: Tensor, rows: Tensor, wanted: Tensor, hyper: Tensors) -> Tensor:
-        """How many of these rows have their label's score alone above all others: (R,). Labels -1 do not count."""
+        """Which of these rows have their label's score alone above all others: (R, N)."""
         scores = self.scores(weights, features, rows, hyper)
-        own = scores.gather(1, wanted.clamp(min=0)[:, None])
-        best = (scores >= own).sum(1, dtype=torch.int16) == 1  # argmax is nine times slower; NaN is never >=
-        return (best & (wanted >= 0)).sum(1)
+        own = scores.gather(1, wanted[:, None])
+        return (scores >= own).sum(1, dtype=torch.int16) == 1  # argmax is nine times slower; NaN is never >=
 
 
 def _gather(features: Tensor, rows: Tensor) -> Tensor:
@@ -284,6 +284,8 @@ class _State:
             name: torch.stack([getattr(run.problem, name) for run in runs]).to(device)
             for name in ("train", "val", "test")
         }
+        held = torch.cat([self.rows["val"], self.rows["test"]], 1)
+        self.evaluated = [(rows, self.labels.gather(1, rows)) for rows in _chunks(held)]
         self.batch = batch_size(recipe, self.rows["train"].shape[1])
         self.order, self.draws = ([run.stream(name) for run in runs] for name in ("batches", "draws"))
         self.memory = self._memory(dtype)
@@ -342,14 +344,16 @@ class _State:
                 self.memory.scatter_(1, index, new)
 
     @torch.no_grad()
-    def accuracy(self, part: str) -> Tensor:
-        """Each run's share of rows whose label has the largest score, alone: (R,). Ties and NaN are wrong."""
-        rows = self.rows[part]
-        wanted = self.labels.gather(1, rows)
-        right = torch.zeros(len(self.runs), dtype=torch.int64, device=self.device)
-        for chunk, labels in zip(_chunks(rows, 0), _chunks(wanted, -1), strict=True):
-            right += self.right(self.weights, self.features, chunk, labels, self.hyper)
-        return right.double().cpu() / rows.shape[1]
+    def accuracy(self) -> tuple[Tensor, Tensor]:
+        """Each run's share of validation and test rows whose label has the largest score, alone: (R,) and (R,).
+
+        Ties and NaN are wrong.
+        """
+        found = [self.right(self.weights, self.features, rows, wanted, self.hyper) for rows, wanted in self.evaluated]
+        count = self.rows["val"].shape[1], self.rows["test"].shape[1]
+        right = torch.cat(found, 1)[:, : sum(count)].double().cpu()
+        val, test = right.split(count, 1)
+        return val.mean(1), test.mean(1)
 
     @torch.no_grad()
     def log_probabilities(self, part: str, r: int) -> Tensor:
@@ -357,7 +361,7 @@ class _State:
         rows = self.rows[part][r : r + 1]
         weights = [w[r : r + 1] for w in self.weights]
         hyper = {key: value[r : r + 1] for key, value in self.hyper.items()}
-        found = [self.step.scores(weights, self.features, chunk, hyper)[0].T for chunk in _chunks(rows, 0)]
+        found = [self.step.scores(weights, self.features, chunk, hyper)[0].T for chunk in _chunks(rows)]
         scores = torch.cat(found)[: rows.shape[1]]
         return scores if self.method.link else log_softmax(scores)
 
@@ -381,10 +385,10 @@ class _State:
         return [p.cpu() for p in (*self.layout.parameters(self.weights, r), *own)]
 
 
-def _chunks(values: Tensor, fill: int) -> list[Tensor]:
-    """Columns (R, n) in pieces of one width, a multiple of 16 (64 bytes in every slot); the last is filled up."""
-    width = min(CHUNK, _up(values.shape[1], ALIGN))
-    short = -values.shape[1] % width
-    if short:
-        values = torch.cat([values, values.new_full((len(values), short), fill)], 1)
-    return [part.contiguous() for part in values.split(width, 1)]
+def _chunks(rows: Tensor) -> list[Tensor]:
+    """Rows (R, n) in pieces of one width, a multiple of 16 (64 bytes in every slot), filled up with the first row."""
+    count = rows.shape[1]
+    pieces = -(-count // CHUNK)
+    width = _up(-(-count // pieces), ALIGN)
+    filled = torch.cat([rows, rows[:, :1].expand(-1, width * pieces - count)], 1)
+    return [part.contiguous() for part in filled.split(width, 1)]
