@@ -297,9 +297,25 @@ def _conclude(
     if page:
         from lossboard.publish import publish
 
+        _measure_theory()
         others_too = {name: [*_local(name), *_published(name)] for name in protocol.available() if name != suite.name}
         index = publish(paths.site(), {**others_too, suite.name: [*local, *published]})
         show.console.print(f"page: {index.parent / suite.name / 'index.html'}", soft_wrap=True)
+
+
+def _measure_theory() -> None:
+    """What pages say of the theory of losses, measured once for each version of one, with a bar while it takes."""
+    from rich.progress import track
+
+    from lossboard.run import suite_methods
+    from lossboard.theory import theory, unmeasured
+
+    methods = {m.id: m for name in protocol.available() for m in suite_methods(protocol.load(name)).values()}
+    todo = unmeasured(methods.values())
+    if len(todo) > 5:
+        show.console.print(f"theory of {len(todo)} losses, measured once for their pages")
+    for method in track(todo, "theory", console=show.console, transient=True, disable=not show.console.is_terminal):
+        theory(method)
 
 
 def _complain(suite: protocol.Suite, cells: list[protocol.Cell], local: list[Record]) -> None:
@@ -392,6 +408,7 @@ def publish(
     """Build the site from the published records."""
     from lossboard.publish import publish as build
 
+    _measure_theory()
     found = {name: _published(name) + (_local(name) if local else []) for name in protocol.available()}
     show.console.print(f"site: {build(out or paths.site(), found)}", soft_wrap=True)
 

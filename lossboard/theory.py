@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -38,6 +39,11 @@ def theory(method: Method) -> Facts | str:
     if path and isinstance(facts, Facts):
         _keep(path, facts)
     return facts
+
+
+def unmeasured(methods: Iterable[Method]) -> list[Method]:
+    """Those losses among them that :func:`theory` would measure: about half a second each."""
+    return [m for m in methods if m.kind == "loss" and not left_out(m) and (path := _place(m)) and not path.exists()]
 
 
 def _place(method: Method) -> Path | None:

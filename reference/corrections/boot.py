@@ -27,7 +27,7 @@ def boot_soft(base: Loss, logits: Tensor, target: Tensor, *, trust: float = 0.95
 def boot_hard(base: Loss, logits: Tensor, target: Tensor, *, trust: float = 0.8) -> Tensor:
     r"""The loss against the label and against the predicted class, for logits (N, C) and target (N,); returns (N,).
 
-    $$ b \, \ell(z, y) + (1 - b) \, \ell(z, \hat{y}), \quad \hat{y} = \arg\max_k z_k $$
+    $$ b \, \ell(z, y) + (1 - b) \, \ell(z, \hat{y}), \quad \hat{y} = \operatorname{argmax}_k z_k $$
 
     b is the trust in the label. A sample whose label is the predicted class keeps the loss itself. The default is the
     authors'.

@@ -13,7 +13,7 @@ def emo(logits: Tensor, target: Tensor, *, cap: float = 3.0, head: Tensor) -> Te
     and target (N,); returns (N,).
 
     $$ \frac{1}{2} \left( \min(\overline{L / D}, \, c) \, D - \log p_y \right), \quad L = -\log p_y, \quad
-    D = 1 - \Big\langle E_y, \sum_k p_k E_k - \overline{p}_y E_y \Big\rangle $$
+    D = 1 - \left\langle E_y, \sum_k p_k E_k - \overline{p}_y E_y \right\rangle $$
 
     E_k is row k of the head (C, h), the network's last weights, divided by its norm; c is the cap. What is barred is
     held constant. D is an upper bound of the earth mover's distance between prediction and label, with cost one minus
