@@ -81,5 +81,11 @@ def cli(session: nox.Session) -> None:
 
 @nox.session(name="bench-fleet")
 def bench_fleet(session: nox.Session) -> None:
-    """Compare the fleet with the plain loop on this machine."""
+    """Compare fleets with a tight loop and a script of the usual form on this machine."""
     session.run(environment(session), "-m", "benchmarks.fleet", *session.posargs, external=True)
+
+
+@nox.session(name="bench-images")
+def bench_images(session: nox.Session) -> None:
+    """Compare the training of images with a loop as it is first written."""
+    session.run(environment(session), "-m", "benchmarks.images", *session.posargs, external=True)
