@@ -56,8 +56,9 @@ def held_to_itself(
     features, hidden, classes = shape
     runs = runs_of(method, features, classes, 40)
     together = fleet(method, runs, [hidden, hidden], RECIPE, compiles=compiles)
-    backwards = fleet(method, runs[::-1][:17], [hidden, hidden], RECIPE, compiles=compiles)[::-1]
-    assert [one.bits for one in backwards] == [one.bits for one in together[23:]]
+    some = list(range(39, 22, -3))
+    backwards = fleet(method, [runs[slot] for slot in some], [hidden, hidden], RECIPE, compiles=compiles)
+    assert [one.bits for one in backwards] == [together[slot].bits for slot in some]
     for slot in slots:
         (alone,) = fleet(method, [runs[slot]], [hidden, hidden], RECIPE, compiles=compiles)
         assert alone.bits == together[slot].bits, slot
@@ -73,7 +74,7 @@ def test_a_run_has_the_same_bits_alone_and_in_every_slot(name: str, shape: tuple
 
 @pytest.mark.parametrize("name", EVERY)
 def test_every_method_has_the_same_bits_alone_and_in_a_fleet_of_40(name: str) -> None:
-    held_to_itself(catalogue("loss")[name], (10, 10, 11), slots=(0, 1, 18, 39))
+    held_to_itself(catalogue("loss")[name], (10, 10, 11), slots=(0, 39))
 
 
 @pytest.mark.skipif(not compiler.available(), reason="no C++ compiler")

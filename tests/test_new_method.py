@@ -41,8 +41,11 @@ def elsewhere(tmp_path: Path) -> dict[str, str]:
     root = tmp_path / "checkout"
     for folder in ("suites", "site"):
         shutil.copytree(CHECKOUT / folder, root / folder)
+    theory = Path(".lossboard") / "theory"
+    if (CHECKOUT / theory).is_dir():  # what pages say of the other losses: the same, and a minute's work
+        shutil.copytree(CHECKOUT / theory, root / theory)
     path = os.pathsep.join([str(package), os.environ.get("PYTHONPATH", "")])
-    return {"PYTHONPATH": path, "LOSSBOARD_ROOT": str(root), "COLUMNS": "200"}
+    return {"PYTHONPATH": path, "LOSSBOARD_ROOT": str(root), "LOSSBOARD_COMPILE": "0", "COLUMNS": "200"}
 
 
 def test_it_appears_in_plan_run_board_and_site(elsewhere: dict[str, str]) -> None:

@@ -266,7 +266,7 @@ CLASHES = [
     (mixes, {"at": "inputs", "draws": 2}, with_draws, {"draws": 1}, "both use draws"),
     (mixes, {"at": "inputs", "draws": 2}, with_state, {"state": Memory(0.0)}, "'with_state' keeps memory"),
     (wraps, {}, plain, {"batchwise": True}, "the values of 'plain' belong to a batch, not to samples"),
-    (wraps, {}, plain, {"outputs": lambda classes: classes - 1}, "'plain' needs outputs of its own"),
+    (wraps, {}, plain, {"outputs": lambda classes: classes - 1}, "'plain' has outputs or probabilities of its own"),
 ]
 
 
