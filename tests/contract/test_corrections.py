@@ -104,7 +104,7 @@ def test_defaults_are_searched_or_explained(method):
 @every_correction
 def test_no_loss_has_a_hyperparameter_of_the_same_name(method):
     for base in LOSSES.values():
-        wrapped = base.correction is None and not (base.batchwise and method.correction.at == "loss")
+        wrapped = base.correction is None and not (base.batchwise and method.at == "loss")
         if wrapped:
             assert not set(method.defaults) & set(base.defaults), base.id
 
