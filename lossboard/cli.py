@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -307,15 +308,19 @@ def _measure_theory() -> None:
     """What pages say of the theory of losses, measured once for each version of one, with a bar while it takes."""
     from rich.progress import track
 
-    from lossboard.run import suite_methods
-    from lossboard.theory import theory, unmeasured
+    from lossboard.pools import WorkerDied, loky
+    from lossboard.theory import prepare, unmeasured
+    from reference.methods import catalogue
 
-    methods = {m.id: m for name in protocol.available() for m in suite_methods(protocol.load(name)).values()}
-    todo = unmeasured(methods.values())
-    if len(todo) > 5:
-        show.console.print(f"theory of {len(todo)} losses, measured once for their pages")
-    for method in track(todo, "theory", console=show.console, transient=True, disable=not show.console.is_terminal):
-        theory(method)
+    todo = [method.id for method in unmeasured(catalogue("loss").values())]
+    if len(todo) <= 5:  # the page measures them itself
+        return
+    show.console.print(f"theory of {len(todo)} losses, measured once for their pages")
+    found = loky(prepare, todo, default_jobs())
+    silent = not show.console.is_terminal
+    with contextlib.suppress(WorkerDied):  # the page tries again what is missing
+        for _ in track(found, "theory", total=len(todo), console=show.console, transient=True, disable=silent):
+            pass
 
 
 def _complain(suite: protocol.Suite, cells: list[protocol.Cell], local: list[Record]) -> None:

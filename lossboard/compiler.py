@@ -48,7 +48,7 @@ def available() -> bool:
     import torch
 
     try:
-        (double,) = compiled("a trial", (_twice,))
+        (double,) = compiled("a trial", (), (_twice,))
         return bool((double(torch.ones(16)) == 2).all())
     except Exception as error:
         print(f"cannot compile here, steps run eagerly: {type(error).__name__}: {str(error).splitlines()[0]}")
@@ -62,23 +62,24 @@ def _twice(x: torch.Tensor) -> torch.Tensor:
 _last: tuple[Any, tuple[Callable[..., Any], ...]] = (None, ())
 
 
-def compiled(key: Any, functions: tuple[Callable[..., Any], ...]) -> tuple[Callable[..., Any], ...]:
-    """These functions, each as one graph for the shapes it is called with; the last ones again for an equal key.
+def compiled(name: str, key: Any, functions: tuple[Callable[..., Any], ...]) -> tuple[Callable[..., Any], ...]:
+    """These functions, each as one graph for the shapes it is called with; the last ones for an equal name and key.
 
-    What was compiled for another key is forgotten: a call tries every graph of its function until one fits.
+    Messages say the name. What was compiled for another is forgotten: a call tries every graph of its function until
+    one fits.
     """
     global _last
-    if _last[0] == key:
+    if _last[0] == (name, key):
         return _last[1]
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(paths.local() / "compiled"))
     import torch
 
     torch._dynamo.reset()
-    _last = key, tuple(_with_fallback(key, function) for function in functions)
+    _last = (name, key), tuple(_with_fallback(name, function) for function in functions)
     return _last[1]
 
 
-def _with_fallback(key: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+def _with_fallback(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """The function compiled, or as it is where the compiler fails on it: before it has run, so nothing is lost."""
     import torch
     from torch._dynamo.exc import TorchDynamoException
@@ -93,7 +94,7 @@ def _with_fallback(key: Any, function: Callable[..., Any]) -> Callable[..., Any]
                 return made(*given)
             except TorchDynamoException as error:
                 failed = True
-                print(f"{key}: runs eagerly, cannot be compiled: {str(error).splitlines()[0]}", file=sys.stderr)
+                print(f"{name}: runs eagerly, cannot be compiled: {str(error).splitlines()[0]}", file=sys.stderr)
         return function(*given)
 
     return call

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from lossboard import compiler
 from lossboard.errors import UsageError
-from lossboard.measures import measures
+from lossboard.metrics import metrics
 from lossboard.problem import Outcome, Run, fingerprint
 from lossboard.protocol import Recipe
 from lossboard.train import batch_size, check_shape, halfway, one_thread
@@ -36,7 +36,7 @@ from reference.softmax import log_softmax
 
 ALIGN = 16  # floats: 64 bytes
 CHUNK = 256  # rows evaluated at once
-PAYS = 500  # steps of a run from which on compilation pays: two fleets of a method earn what it takes
+PAYS = 500  # steps of a run from which on compilation pays
 STACK = 8  # compiled fleets are filled up to multiples of this, so that few sizes are compiled
 
 Tensors = dict[str, Tensor]
@@ -119,7 +119,7 @@ def fleet(
         for curve, share in zip((val, test), state.accuracy(), strict=True):
             curve.append(share)
     finite = state.finite()
-    found = [state.measures(r) if finite[r] else {} for r in range(len(runs))]
+    found = [state.metrics(r) if finite[r] else {} for r in range(len(runs))]
     curves = [curve.tolist() for curve in (torch.stack(val, 1), torch.stack(test, 1))]
     each = (time.process_time() - start) / len(runs)
     return [
@@ -291,9 +291,9 @@ class _State:
         self.memory = self._memory(dtype)
         self.transition = self._transition(dtype)
         self.step = Step(method, recipe.momentum, recipe.weight_decay, layers)
-        key = (method.id, method.module, recipe, self.layout, len(runs), self.batch, device)
+        key = (method.function, method.correction, recipe, self.layout, len(runs), self.batch, device)
         pair: tuple[Callable[..., Any], ...] = (self.step.advance, self.step.right)
-        self.advance, self.right = compiler.compiled(key, pair) if compiled else pair
+        self.advance, self.right = compiler.compiled(method.id, key, pair) if compiled else pair
 
     def _memory(self, dtype: torch.dtype) -> Tensor | None:
         kept = self.method.memory
@@ -370,10 +370,10 @@ class _State:
         each = [self.method.estimate(self.log_probabilities("train", r)) for r in range(len(self.runs))]
         return torch.stack(each).to(self.device, self.features.dtype)
 
-    def measures(self, r: int) -> dict[str, float]:
+    def metrics(self, r: int) -> dict[str, float]:
         """The metrics of run r that need its probabilities."""
         problem = self.runs[r].problem
-        return measures(problem, lambda part: self.log_probabilities(part, r).cpu())
+        return metrics(problem, lambda part: self.log_probabilities(part, r).cpu())
 
     def finite(self) -> list[bool]:
         """Whether every parameter of each run is finite."""

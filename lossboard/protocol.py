@@ -24,6 +24,8 @@ from lossboard import paths
 from lossboard.errors import UsageError
 from reference.methods import Method, Range
 
+PEOPLE = "human_"  # kinds of corruption that are labels by people begin so
+
 
 @dataclass(frozen=True)
 class Corruption:
@@ -34,6 +36,11 @@ class Corruption:
 
     def __post_init__(self) -> None:
         _within("rate", self.rate, 0, 1)
+
+    @property
+    def people(self) -> str | None:
+        """Which labels by people the kind "human_NAME" needs; None for what is drawn."""
+        return self.kind.removeprefix(PEOPLE) if self.kind.startswith(PEOPLE) else None
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,8 @@ class Split:
             raise UsageError(f"val = {self.val}, test = {self.test}: fractions whose sum is below 1, val above 0")
         if self.kind == "folds" and abs(1 / self.val - self.folds) > 1e-9:
             raise UsageError(f"val = {self.val}: of 'folds', 1 / val is the number of folds")
+        if self.kind == "folds" and self.test:
+            raise UsageError(f"test = {self.test}: 'folds' keep the dataset's own test rows; leave it out")
 
     @property
     def folds(self) -> int:
@@ -195,7 +204,7 @@ def _halton(dimensions: int, count: int) -> list[list[float]]:
 
 @dataclass(frozen=True)
 class Task:
-    """A dataset with its corruption, split, model and recipe; ``data`` is the digest of the dataset's content pins."""
+    """A dataset with its corruption, split, model and recipe; ``data`` is the digest of its pinned content."""
 
     suite: str
     version: int
@@ -412,18 +421,30 @@ def _tasks(
             suite=suite,
             version=version,
             dataset=dataset,
-            data=_pin(where, dataset),
+            data=_pin(where, dataset, parts["corruption"]),
             name=f"{dataset}/{corruption}",
             **parts,
         )
 
 
-def _pin(where: str, dataset: str) -> str:
+def _pin(where: str, dataset: str, corruption: Corruption) -> str:
+    """The digest of the dataset's content, and of the labels by people that stand in for its own."""
     from lossboard.data import pins
 
     if dataset not in pins():
         raise UsageError(f"{where}: no dataset '{dataset}' in lossboard/data/pins.toml; {nearest(dataset, pins())}")
-    return pins()[dataset].digest
+    if pins()[dataset].labels_of:
+        raise UsageError(
+            f"{where}: '{dataset}' holds people's labels, no features; name the dataset that they are for: "
+            f"{', '.join(pins()[dataset].labels_of)}"
+        )
+    own = pins()[dataset].digest
+    if corruption.people is None:
+        return own
+    theirs = [pin.digest for pin in pins().values() if dataset in pin.labels_of]
+    if not theirs:
+        raise UsageError(f"{where}: corruption '{corruption.kind}', but there are no labels by people for '{dataset}'")
+    return digest([own, *theirs])
 
 
 def _entry(where: str, section: str, name: str, sections: dict[str, dict[str, Any]]) -> Any:
@@ -438,9 +459,7 @@ def _build(where: str, kind: type, given: dict[str, Any]) -> Any:
     _keys(where, given, [f.name for f in fields], required)
     for f in fields:
         if f.name in given and not TYPES[str(f.type)](given[f.name]):
-            raise UsageError(
-                f"{where}: {f.name} = {given[f.name]!r} must be {str(f.type).removesuffix('[float, ...]')}"
-            )
+            raise UsageError(f"{where}: {f.name} = {_shown(given[f.name])} must be {WORDS.get(str(f.type), f.type)}")
     try:
         return kind(**given)
     except (UsageError, TypeError) as error:
@@ -455,6 +474,11 @@ def _is_setting(value: Any) -> bool:
     return isinstance(value, dict) and all(map(_is_number, value.values()))
 
 
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
 TYPES = {  # of the fields of a section, as they are annotated
     "str": lambda value: isinstance(value, str),
     "int": lambda value: type(value) is int,
@@ -465,6 +489,12 @@ TYPES = {  # of the fields of a section, as they are annotated
         isinstance(value, dict)
         and all(isinstance(rows, list) and all(map(_is_setting, rows)) for rows in value.values())
     ),
+}
+
+
+WORDS = {  # what a message says of a type
+    "tuple[float, ...]": "a list of numbers",
+    "Mapping[str, Sequence[Mapping[str, float]]]": "a table: method -> list of {hyperparameter = number}",
 }
 
 

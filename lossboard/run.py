@@ -24,9 +24,9 @@ from filelock import FileLock, Timeout
 
 from lossboard import paths, records
 from lossboard.environment import Provenance
-from lossboard.errors import CheckFailed, LossboardError
+from lossboard.errors import CheckFailed, LossboardError, UsageError
 from lossboard.pools import Pool, WorkerDied
-from lossboard.protocol import Cell, Suite, Unit
+from lossboard.protocol import Cell, Suite, Unit, nearest
 from lossboard.records import MEASURED, Key, Record
 from lossboard.sources import source
 from reference.methods import Method, MethodError, catalogue, select
@@ -53,9 +53,18 @@ def suite_module(name: str) -> ModuleType:
 
 
 def suite_methods(suite: Suite) -> Mapping[str, Method]:
-    """What the suite compares: the catalogue of its kind, or its own ``methods`` where the module has them."""
+    """What the suite compares: the catalogue of its kind, or its own ``methods`` where the module has them.
+
+    Raises:
+        UsageError: a track or a budget of the suite names a method that is not among them.
+    """
     own = getattr(suite_module(suite.name), "methods", None)
-    return own if own is not None else catalogue(suite.kind)
+    methods: Mapping[str, Method] = own if own is not None else catalogue(suite.kind)
+    for track in suite.tracks.values():
+        settings = {id for block in track.blocks for id in block.budget.settings}
+        for id in sorted({*track.methods, *settings} - methods.keys()):
+            raise UsageError(f"suite '{suite.name}', track '{track.name}': no method '{id}'; {nearest(id, methods)}")
+    return methods
 
 
 # -- planning --------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossboard.errors import UsageError
-from lossboard.measures import measures
+from lossboard.metrics import metrics
 from lossboard.problem import Outcome, Run, fingerprint
 from lossboard.protocol import Recipe
 from reference.methods import Method, MethodError, named, supply
@@ -65,7 +65,7 @@ def train(
         val.append(loop.accuracy("val"))
         test.append(loop.accuracy("test"))
     finite = all(bool(p.isfinite().all()) for p in loop.weights)
-    found = measures(run.problem, lambda part: loop.log_probabilities(part).cpu()) if finite else {}
+    found = metrics(run.problem, lambda part: loop.log_probabilities(part).cpu()) if finite else {}
     bits, seconds = fingerprint(loop.weights), time.process_time() - start
     return Outcome("ok" if finite else "diverged", tuple(val), tuple(test), bits, seconds, found)
 

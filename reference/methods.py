@@ -330,6 +330,7 @@ def corrected(correction: Method, base: Method) -> Method:
         if holds:
             raise MethodError(f"'{correction.id}' cannot wrap '{base.id}': {reason}")
     acts = correction.at == "loss"
+    altered = correction.at in ("loss", "inputs")  # what is said of the base loss need not hold
     return dataclasses.replace(
         base,
         id=name,
@@ -344,7 +345,7 @@ def corrected(correction: Method, base: Method) -> Method:
         draws=correction.draws or base.draws,
         estimate=correction.estimate,
         correction=correction,
-        tags=correction.tags if acts else (*base.tags, *correction.tags),
+        tags=correction.tags if altered else (*base.tags, *correction.tags),
     )
 
 

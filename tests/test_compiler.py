@@ -13,7 +13,7 @@ def branching(x: Tensor) -> Tensor:
 
 
 def test_what_cannot_be_compiled_runs_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
-    (made,) = compiler.compiled("branching", (branching,))
+    (made,) = compiler.compiled("branching", (), (branching,))
     assert torch.equal(made(torch.ones(3)), torch.full((3,), 2.0))
     assert torch.equal(made(-torch.ones(3)), torch.full((3,), -2.0))
     said = capsys.readouterr().err
@@ -24,15 +24,15 @@ def test_errors_of_the_function_itself_are_its_own() -> None:
     def wrong(x: Tensor) -> Tensor:
         raise ZeroDivisionError("mine")
 
-    (made,) = compiler.compiled("wrong", (wrong,))
+    (made,) = compiler.compiled("wrong", (), (wrong,))
     with pytest.raises(ZeroDivisionError, match="mine"):
         made(torch.ones(3))
 
 
 def test_equal_keys_share_what_was_compiled() -> None:
-    first = compiler.compiled("same", (torch.sin,))
-    assert compiler.compiled("same", (torch.sin,)) is first
-    assert compiler.compiled("other", (torch.sin,)) is not first
+    first = compiler.compiled("sine", (torch.sin, 1), (torch.sin,))
+    assert compiler.compiled("sine", (torch.sin, 1), (torch.sin,)) is first
+    assert compiler.compiled("sine", (torch.sin, 2), (torch.sin,)) is not first
 
 
 @pytest.mark.parametrize(("variable", "value"), [("LOSSBOARD_COMPILE", "0"), ("PATH", "")])

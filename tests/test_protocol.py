@@ -61,7 +61,10 @@ WRONG = [  # what to write, in place of what, and what the message must say
     ("rate = 0.5", "rate = 1.5", "between 0 and 1"),
     ("lr = 0.1", "lr = nan", "lr = nan must be float"),
     ("lr = 0.1", 'lr = 0.1\nmomentum = "0.9"', "momentum = '0.9' must be float"),
-    ("rates = [0.2]", 'rates = ["0.2"]', "must be tuple"),
+    ("rates = [0.2]", 'rates = ["0.2"]', "must be a list of numbers"),
+    ("rates = [0.2]", "rates = [0.2]\nsettings = 3", "settings = 3 must be a table: method -> list"),
+    ('dataset = "digits"', 'dataset = "cifar10n"', "holds people's labels.*cifar10_jpeg"),
+    ('kind = "random"', 'kind = "folds"', "'folds' keep the dataset's own test rows"),
     ("rates = [0.2]", "rates = [0.2, 0.2]", "one stands twice"),
     ("tolerance = 0.01", 'tolerance = "x"', "tolerance = 'x' must be a number"),
     (

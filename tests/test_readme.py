@@ -17,7 +17,7 @@ def test_the_board_is_the_published_one() -> None:
     assert shown
     command = [sys.executable, "-m", "lossboard", *shown[1].split()]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert len(shown[2].splitlines()) >= 20
+    assert len(shown[2].splitlines()) == 22
     assert shown[2].strip() == result.stdout.strip()
 
 

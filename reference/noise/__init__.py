@@ -25,7 +25,7 @@ KINDS: dict[str, Callable[[Tensor, int, float, str, Generator, Tensor | None, Te
     "asymmetric_apl": asymmetric_apl.corrupt,
     "class_dependent": class_dependent.corrupt,
     "clean": clean.corrupt,
-    **{human.PREFIX + name: human.corrupt for name in human.SETS},
+    **{f"human_{name}": human.corrupt for name in human.SETS},
     "instance": instance.corrupt,
     "symmetric": symmetric.corrupt,
     "uniform_ldr": uniform_ldr.corrupt,

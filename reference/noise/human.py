@@ -7,16 +7,6 @@ wrong ones where there is one (worst); CIFAR-100N has one label of each (noisy).
 from torch import Generator, Tensor
 
 SETS = ("aggre", "noisy", "random1", "random2", "random3", "worst")
-PREFIX = "human_"  # of the kinds: human_aggre, human_noisy, ...
-
-
-def label_set(kind: str) -> str | None:
-    """Which labels of people a kind of noise needs; None where it needs none.
-
-    >>> label_set("human_worst"), label_set("symmetric")
-    ('worst', None)
-    """
-    return kind.removeprefix(PREFIX) if kind.startswith(PREFIX) else None
 
 
 def corrupt(

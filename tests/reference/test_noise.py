@@ -7,6 +7,7 @@ import torch
 from scipy import stats
 
 from lossboard.data import pins
+from lossboard.protocol import Corruption
 from reference.noise import KINDS, TRANSITIONS, corrupt, human, instance, transition
 from reference.noise.maps import cycles
 from reference.noise.superclasses import CIFAR100
@@ -14,7 +15,7 @@ from reference.noise.superclasses import CIFAR100
 CLASSES = 26
 SAMPLES = 26_000
 RATES = (0.1, 0.4, 0.9)
-NOT_DRAWN = ("clean", *(kind for kind in KINDS if human.label_set(kind)))
+NOT_DRAWN = ("clean", *(kind for kind in KINDS if Corruption(kind).people))
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -298,7 +299,7 @@ def test_people_are_taken_at_their_word():
     for name in human.SETS:
         assert torch.equal(corrupt(f"human_{name}", labels, 10, rate=0.4, **ANYWHERE, people=said), said)
         assert torch.equal(corrupt(f"human_{name}", labels, 10, rate=0.0, **ANYWHERE, people=said), labels)
-    assert [human.label_set(kind) for kind in ("human_worst", "clean")] == ["worst", None]
+    assert [Corruption(kind).people for kind in ("human_worst", "clean")] == ["worst", None]
 
 
 ANYWHERE = {"dataset": "cifar10", "generator": seeded()}

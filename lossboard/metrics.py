@@ -17,7 +17,7 @@ TOP = 5  # top-2 to top-5 accuracy
 BINS = 15  # of confidence, of equal width
 
 
-def measures(problem: Problem, log_probabilities: Callable[[str], Tensor]) -> dict[str, float]:
+def metrics(problem: Problem, log_probabilities: Callable[[str], Tensor]) -> dict[str, float]:
     """Metrics of one run: ``log_probabilities(part)`` are those (N, C) of the rows of "train" or "test".
 
     ``top2`` to ``top5`` (where there are more classes), ``nll``, ``ece`` and ``balanced`` are of the clean test labels;

@@ -8,13 +8,13 @@ from sklearn.metrics import balanced_accuracy_score, log_loss, top_k_accuracy_sc
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from lossboard.measures import calibration_error, measures
+from lossboard.metrics import calibration_error, metrics
 from lossboard.problem import Problem, stream
 
 
 def problem(classes: int, rows: int = 400) -> Problem:
     """Unbalanced classes; a third of the training labels wrong."""
-    draw = stream("measures", classes)
+    draw = stream("metrics", classes)
     clean = (torch.rand(rows, generator=draw) ** 2 * classes).long()
     train, val, test = torch.arange(rows).split((rows // 2, rows // 8, rows - rows // 2 - rows // 8))
     labels = clean.clone()
@@ -34,7 +34,7 @@ def predicted(data: Problem, sharpness: float = 2.0) -> dict[str, Tensor]:
 def test_they_are_the_libraries(classes: int) -> None:
     data = problem(classes)
     log_p = predicted(data)
-    found = measures(data, log_p.__getitem__)
+    found = metrics(data, log_p.__getitem__)
     target, p = data.labels[data.test].numpy(), log_p["test"].exp().numpy()
     names = list(range(classes))
     expected = {
@@ -56,13 +56,13 @@ def test_they_are_the_libraries(classes: int) -> None:
 def test_nothing_is_memorised_where_nothing_is_wrong() -> None:
     data = problem(4)
     clean = Problem(data.features, data.clean, data.train, data.val, data.test, 4, data.clean, data.transition)
-    assert "memorised" not in measures(clean, predicted(data).__getitem__)
+    assert "memorised" not in metrics(clean, predicted(data).__getitem__)
 
 
 def test_ties_count_against_the_label() -> None:
     data = problem(3)
     flat = torch.full((len(data.labels), 3), math.log(1 / 3), dtype=torch.float64)
-    found = measures(data, lambda part: flat[getattr(data, part)])
+    found = metrics(data, lambda part: flat[getattr(data, part)])
     assert found["balanced"] == 0
     assert found["top2"] == 0
     assert found["memorised"] == 0
