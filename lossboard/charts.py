@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,6 +52,11 @@ class Figure:
         return drawing.alone(self.svg)
 
     @property
+    def tall(self) -> bool:
+        """Whether it has a row for each method."""
+        return self.name.endswith(("-means", "-ranks", "-critical"))
+
+    @property
     def size(self) -> tuple[str, str]:
         """Width and height in pixels, as the drawing says them."""
         return self.svg.split('width="', 1)[1].split('"')[0], self.svg.split('height="', 1)[1].split('"')[0]
@@ -68,10 +74,10 @@ def figures(track: Track, tuned: Board, default: Board, measures: Measures, suit
     return [
         _means(track, ranked, default, colours),
         *_levels(track, ranked, colours, suite.control),
-        ranks(track, ranked, colours),
-        *_critical(track, tuned, colours),
         *_calibration(track, ranked, measures, suite, colours),
         *_cost(track, ranked, measures, colours),
+        ranks(track, ranked, colours),
+        *_critical(track, tuned, colours),
     ]
 
 
@@ -188,8 +194,9 @@ def _critical(track: Track, tuned: Board, colours: Mapping[str, str]) -> list[Fi
     methods, found, blocks = tested
     half = found.difference / 2
     order = sorted(zip(found.mean_ranks, methods, strict=True))
-    rows = [
-        {"method": id, "rank": round(mean, 3), "low": round(mean - half, 3), "high": round(mean + half, 3)}
+    rows = [  # cut off at the ends of the scale: bars that overlap still do
+        {"method": id, "rank": round(mean, 3), "low": round(max(mean - half, 1), 3)}
+        | {"high": round(min(mean + half, len(methods)), 3)}
         | _look(id, colours)
         for mean, id in order
     ]
@@ -199,12 +206,15 @@ def _critical(track: Track, tuned: Board, colours: Mapping[str, str]) -> list[Fi
         f"First {order[0][1]} at {order[0][0]:.1f}; {near} others are within the critical difference of it"
     )
     caption = (
-        f"Mean rank over {blocks} draws (dataset and seed), Friedman's test: p {_p(found.p)}. Bars are as long as Nemenyi's critical "
-        f"difference at 5 %, {found.difference:.1f} ranks: methods whose bars overlap are not told apart. The dashed line "
-        "is where the bar of the first ends. This test knows ranks only; the board's own, of differences, tells more apart."
+        f"Mean rank over {blocks} draws (dataset and seed); Friedman's test of equal methods: p {_p(found.p)}. Bars are as "
+        f"long as Nemenyi's critical difference at 5 %, {found.difference:.1f} ranks: methods whose bars overlap are not told "
+        "apart. The dashed line is where the bar of the first ends."
     )
     svg = drawing.drawn(drawing.draw_critical, {"rows": rows})
     return [Figure(f"{track.name}-critical", svg, "Critical difference", label, caption, "tuned")]
+
+
+NAMED = "Best is the upper left. Named: the coloured methods, and those that no other beats in both, where there is room."
 
 
 def _p(value: float) -> str:
@@ -216,7 +226,7 @@ def _calibration(
 ) -> list[Figure]:
     known = [row for row in ranked if "ece" in measures.get(row.method, {}) and "ece" in suite.metrics.columns]
     points = [(row, _percent(measures[row.method]["ece"])) for row in known]
-    caption = "Of the tuned trials, means over all tasks. Best is the upper left. Named: the coloured methods and those that no other beats in both."
+    caption = f"Of the tuned trials, means over all tasks. {NAMED}"
     label = f"Score of {len(points)} methods against their calibration error"
     axes = ("expected calibration error (%)", False)
     return _scatter(f"{track.name}-calibration", "Score and calibration", label, caption, points, axes, colours)
@@ -225,7 +235,7 @@ def _calibration(
 def _cost(track: Track, ranked: Sequence[Row], measures: Measures, colours: Mapping[str, str]) -> list[Figure]:
     known = [row for row in ranked if measures.get(row.method, {}).get("seconds", 0) > 0]
     points = [(row, float(f"{measures[row.method]['seconds']:.4g}")) for row in known]
-    caption = "Processor seconds of one training run, mean over the tuned trials; the machines are those of the records. Best is the upper left. Named: the coloured methods and those that no other beats in both."
+    caption = f"Processor seconds of one training run, mean over the tuned trials, on the machines of the records. {NAMED}"
     label = f"Score of {len(points)} methods against the processor seconds of a run"
     axes = ("processor seconds of a run (log scale)", True)
     return _scatter(f"{track.name}-cost", "Score and cost", label, caption, points, axes, colours)
@@ -244,14 +254,26 @@ def _scatter(
     if len(points) < 2:
         return []
     front = undominated([(value, row.score) for row, value in points])
+    least, most = fence([row.score for row, _ in points])[0], fence([value for _, value in points])[1]
+    far = [row.method for row, value in points if row.score < least or (value > most and not axes[1])]
     rows = [
         {"method": row.method, "x": value, "y": _percent(row.score), "named": row.method in colours or i in front}
         | _look(row.method, colours)
         for i, (row, value) in enumerate(points)
+        if row.method not in far
     ]
     rows.sort(key=lambda row: (row["colour"] == OTHER, -row["y"]))  # the coloured are named first
+    caption += f" Outside the plot, far from the others: {', '.join(far)}." if far else ""
     data = {"rows": rows, "across": axes[0], "log": axes[1], "up": "mean score (%)"}
     return [Figure(name, drawing.drawn(drawing.draw_scatter, data), title, label, caption, "tuned")]
+
+
+def fence(values: Sequence[float]) -> tuple[float, float]:
+    """Tukey's fences, 1.5 interquartile ranges beyond the quartiles; nothing is beyond them below eight values."""
+    if len(values) < 8:
+        return -math.inf, math.inf
+    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
+    return low - 1.5 * (high - low), high + 1.5 * (high - low)
 
 
 def undominated(points: Sequence[tuple[float, float]]) -> set[int]:
@@ -274,6 +296,10 @@ def _percent(value: float) -> float:
 
 # -- the shape of a loss -----------------------------------------------------------------------------------------------
 
+WHAT = {
+    "values": "The loss against the margin, the logit of the label",
+    "weights": "The norm of its gradient in the logits against the label's softmax probability: how much a sample weighs",
+}
 HIGHEST = 8  # times the control's largest value: what lies above is cut off
 
 
@@ -283,20 +309,20 @@ def shape(id: str, own: Curves, control: str, other: Curves | None) -> list[Figu
     setting = f"{own.classes} classes, all other logits 0"
     found = []
     for name, title, up, across, part in (
-        ("value", "The loss", "loss", "margin: the label's logit", "values"),
-        ("weight", "Its gradient", "norm of the gradient in the logits", "softmax probability of the label", "weights"),
+        ("value", "The loss", "loss", "margin", "values"),
+        ("weight", "Its gradient", "gradient norm", "softmax probability of the label", "weights"),
     ):
         lines = [{"name": id, "colour": PALETTE[0], "y": getattr(own, part)}]
         lines += [{"name": control, "colour": OTHER, "y": getattr(other, part)}] if other else []
         low, high, cut = _domain(lines)
         where = own.margins if part == "values" else own.probabilities
-        data = {"x": where, "lines": lines, "domain": [low, high], "across": across, "up": up, "width": 300}
+        data = {"x": where, "lines": lines, "domain": [low, high], "across": across, "up": up}
         y = getattr(own, part)
         label = (
             f"{title} of {id}{both}: {y[0]:.3g} at {across} {where[0]:.3g}, {y[len(y) // 2]:.3g} at "
             f"{where[len(y) // 2]:.3g}, {y[-1]:.3g} at {where[-1]:.3g}"
         )
-        caption = f"{up[0].upper()}{up[1:]} against the {across}, {setting}; author's defaults{both}." + cut
+        caption = f"{WHAT[part]}, {setting}; author's defaults{both}.{cut}"
         found.append(Figure(name, drawing.drawn(drawing.draw_curve, data), title, label, caption))
     return found
 

@@ -96,7 +96,7 @@ def describe(rows: Matrix, names: Sequence[str]) -> tuple[str, tuple[tuple[str, 
         return told, tuple((names[i], names[js[0]]) for i, js in enumerate(wrong) if js)
     others = {rows[i][j] for i, js in enumerate(wrong) for j in js}
     if len(others) == 1:
-        told += f" Each wrong label has {100 * others.pop():.3g} %."
+        told += f" Every other label has {100 * others.pop():.3g} %."
     return told, ()
 
 

@@ -34,7 +34,7 @@ DARK = {  # what each colour becomes on a dark page, the same as in style.css
 GROUND = "#1b1f23"  # behind a drawing in the dark
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 KEPT = 2000  # drawings on disk
-SQUARE = 215  # pixels: the height of a plot with two measured axes; it is 300 wide
+WIDE, HIGH, LOW = 380, 215, 165  # pixels: plots that have no names beside them
 
 Data = Any  # what JSON can hold: the hash of a drawing is that of its data
 
@@ -126,7 +126,8 @@ def draw_critical(data: Data) -> Any:
     order = [row["method"] for row in rows]
     names = alt.Axis(labelPadding=10, labelLimit=130, labelOverlap=False)
     y = alt.Y("method:N", sort=order, title=None, scale=alt.Scale(type="band"), axis=names)
-    x = alt.X("rank:Q", title="mean rank", scale=alt.Scale(zero=False, padding=8), axis=alt.Axis(grid=True, tickCount=7))
+    whole, ticks = alt.Scale(domain=[1, len(rows)], nice=False, padding=5), alt.Axis(grid=True, tickCount=7)
+    x = alt.X("rank:Q", title=f"mean rank among {len(rows)}", scale=whole, axis=ticks)
     colour, shape = alt.Color("colour:N", scale=None), alt.Shape("shape:N", scale=None)
     end = alt.Chart(alt.InlineData(values=[{"end": rows[0]["high"]}])).mark_rule(color=OTHER, strokeDash=[3, 3])
     bar = base.mark_rule(strokeWidth=1.8).encode(x=alt.X("low:Q"), x2="high:Q", y=y, color=colour)
@@ -146,17 +147,17 @@ def draw_scatter(data: Data) -> Any:
 
     def across(value: float) -> float:
         low, high, at = (math.log(v) if log else v for v in (left, right, value))
-        return 300 * (at - low) / (high - low)
+        return WIDE * (at - low) / (high - low)
 
     named = [row for row in rows if row["named"]]
-    spots = [(across(row["x"]), SQUARE * (high - row["y"]) / (high - low)) for row in named]
-    places = beside(spots, [row["method"] for row in named], 300, SQUARE)
+    spots = [(across(row["x"]), HIGH * (high - row["y"]) / (high - low)) for row in named]
+    places = beside(spots, [row["method"] for row in named], WIDE, HIGH)
     kind = {"type": "log"} if log else {}
     x = alt.X(
         "x:Q",
         title=data["across"],
         scale=alt.Scale(domain=[left, right], nice=False, **kind),
-        axis=alt.Axis(grid=True, tickCount=5, format="~g", labelOverlap=True),
+        axis=alt.Axis(grid=True, tickCount=5, format=".3~g", labelOverlap=True),
     )
     y = alt.Y(
         "y:Q",
@@ -178,7 +179,7 @@ def draw_scatter(data: Data) -> Any:
             text |= {"fontSize": 11, "fontWeight": 600 if row["colour"] != OTHER else 400, "color": row["colour"]}
             label = alt.Chart(alt.InlineData(values=[row])).mark_text(**text)
             layers.append(label.encode(x=x, y=y, text="method:N"))
-    return alt.layer(*layers).properties(width=300, height=SQUARE)
+    return alt.layer(*layers).properties(width=WIDE, height=HIGH)
 
 
 def _ends(values: Sequence[float], log: bool) -> tuple[float, float]:
@@ -221,31 +222,53 @@ def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
 
 
 def draw_curve(data: Data) -> Any:
-    """A method's curve beside the control's in grey, each named at its left end."""
+    """A method's curve beside the control's in grey, each named where there is room."""
     import altair as alt
 
     lines, (low, high) = data["lines"], data["domain"]
+    left, right = data["x"][0], data["x"][-1]
     points = [
         {"name": line["name"], "colour": line["colour"], "x": x, "y": y}
         for line in lines
         for x, y in zip(data["x"], line["y"], strict=True)
     ]
-    starts = sorted(({**line, "at": min(max(line["y"][0], low), high)} for line in lines), key=lambda row: -row["at"])
-    places = spread([row["at"] for row in starts], 14 * (high - low) / 150)
-    ends = [{"name": row["name"], "colour": row["colour"], "y": at} for row, at in zip(starts, places, strict=True)]
-    x = alt.X("x:Q", title=data["across"], scale=alt.Scale(nice=False), axis=alt.Axis(grid=True, tickCount=5))
-    y = alt.Y(
-        "y:Q", title=data["up"], scale=alt.Scale(domain=[low, high], nice=False), axis=alt.Axis(grid=True, tickCount=5)
-    )
+    across = [WIDE * (x - left) / (right - left) for x in data["x"]]
+    paths = [[(x, LOW * (high - y) / (high - low)) for x, y in zip(across, line["y"], strict=True)] for line in lines]
+    wide, fixed = alt.Scale(domain=[left, right], nice=False), alt.Scale(domain=[low, high], nice=False)
+    x = alt.X("x:Q", title=data["across"], scale=wide, axis=alt.Axis(grid=True, tickCount=5))
+    y = alt.Y("y:Q", title=data["up"], scale=fixed, axis=alt.Axis(grid=True, tickCount=5))
     base = alt.Chart(alt.InlineData(values=points)).mark_line(clip=True)
-    colour = alt.Color("colour:N", scale=None)
     dash = alt.condition(f"datum.colour == '{OTHER}'", alt.value([5, 3]), alt.value([1, 0]))
-    width = alt.condition(f"datum.colour == '{OTHER}'", alt.value(1.5), alt.value(2.2))
-    names = alt.Chart(alt.InlineData(values=ends)).mark_text(align="left", fontSize=11.5, fontWeight=600, limit=90)
-    return alt.layer(
-        base.encode(x=x, y=y, color=colour, detail="name:N", strokeDash=dash, strokeWidth=width),
-        names.encode(x=alt.value(data["width"] + 8), y=y, text="name:N", color=colour),
-    ).properties(width=data["width"], height=150)
+    size = alt.condition(f"datum.colour == '{OTHER}'", alt.value(1.5), alt.value(2.2))
+    colour = alt.Color("colour:N", scale=None)
+    layers = [base.encode(x=x, y=y, color=colour, detail="name:N", strokeDash=dash, strokeWidth=size)]
+    for line, (at, down) in zip(lines, along(paths, [line["name"] for line in lines]), strict=True):
+        name = alt.Chart(alt.InlineData(values=[{}])).mark_text(
+            fontSize=11.5, fontWeight=600, limit=150, baseline="middle", color=line["colour"], text=line["name"]
+        )
+        layers.append(name.encode(x=alt.value(at), y=alt.value(down)))
+    return alt.layer(*layers).properties(width=WIDE, height=LOW)
+
+
+def along(paths: Sequence[Sequence[tuple[float, float]]], names: Sequence[str]) -> list[tuple[float, float]]:
+    """The middle of each path's name, beside it where all paths and earlier names are farthest (pixels, y downwards).
+
+    >>> along([[(0.0, 50.0), (380.0, 50.0)], [(0.0, 62.0), (380.0, 62.0)]], ["up", "down"])[0][1] < 50
+    True
+    """
+    found: list[tuple[float, float]] = []
+    for path, name in zip(paths, names, strict=True):
+        half = 3.6 * len(name) + 4
+        spots = [(x, y + side) for x, y in path if half < x < WIDE - half for side in (-12, 12)]
+        spots = [(x, y) for x, y in spots if 8 < y < LOW - 8] or [(WIDE / 2, LOW / 2)]
+
+        def room(spot: tuple[float, float], half: float = half) -> float:
+            near = [abs(y - spot[1]) for each in paths for x, y in each if abs(x - spot[0]) <= half]
+            clash = [abs(y - spot[1]) - 3 for x, y in found if abs(x - spot[0]) <= 2 * half]
+            return round(min([*near, *clash, 11.5]), 1)
+
+        found.append(max(spots, key=room))
+    return found
 
 
 def spread(wanted: Sequence[float], gap: float) -> list[float]:
@@ -319,7 +342,7 @@ def render(chart: Any) -> str:
     axis = text | {"labelColor": INK, "titleColor": OTHER, "gridColor": RULE}
     axis |= {"grid": False, "domain": False, "ticks": False}
     styled = chart.configure(
-        aria=False, font=FONT, background="transparent", padding={"left": 2, "top": 6, "right": 16, "bottom": 2}
+        aria=False, font=FONT, background="transparent", padding={"left": 12, "top": 6, "right": 16, "bottom": 2}
     )
     styled = styled.configure_axis(**axis).configure_view(stroke=None)
     svg = re.sub(r"<[^>]+>", _compact, vl_convert.vegalite_to_svg(styled.to_json()))
@@ -330,4 +353,10 @@ def _compact(tag: re.Match[str]) -> str:
     """A tag without what serves interaction only or says the default; text between tags is left alone."""
     text = re.sub(r' (?:aria-[a-z]+|role|class|pointer-events|xmlns:xlink|version|font-family)="[^"]*"', "", tag[0])
     text = re.sub(r' (?:opacity="1"|stroke-width="1"|(?:fill|stroke)="transparent")', "", text)
-    return re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", text)
+    text = re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", text)
+    return CIRCLE.sub(r'<circle cx="\1" cy="\2" r="\3"', text)
+
+
+CIRCLE = re.compile(  # as Vega draws one
+    r'<path transform="translate\(([\d.-]+),([\d.-]+)\)" d="M([\d.]+),0A\3,\3,0,1,1,-\3,0A\3,\3,0,1,1,\3,0"'
+)

@@ -157,7 +157,7 @@ def _board(view: SuiteView, track: TrackView, shown: board.Board) -> Table:
         **{f"{task}{part}": "number" for task in shown.tasks for part in ("", " half")},
     }
     kind = "tuned" if shown.kind == "tuned" else "author's defaults"
-    return Table(stem(shown.track, shown.kind), f"Board of track {shown.track}, {kind}", columns, rows)
+    return Table(stem(shown.track, shown.kind), f"Board, {kind}", columns, rows)
 
 
 def _results(view: SuiteView, track: TrackView) -> Table:
@@ -170,7 +170,7 @@ def _results(view: SuiteView, track: TrackView) -> Table:
         **{"trial": "count", "params": "text", "failures": "count", "default_mean": "number", "default_half": "number"},
         **{"stale": "flag", **dict.fromkeys(names, "number"), "seconds": "number", "batches": "text"},
     }
-    return Table(stem(track.track.name, "tasks"), f"Every method on every task of track {track.track.name}", columns, rows)
+    return Table(stem(track.track.name, "tasks"), "Every method on every task", columns, rows)
 
 
 def _result(id: str, task: str, entry: Entry, names: Iterable[str]) -> tuple[Any, ...]:
@@ -194,4 +194,4 @@ def _noise(track: TrackView) -> Table:
         for rate, names in levels.items()
     ]
     columns = {"noise": "text", "rate": "number", "method": "text", "mean": "number", "datasets": "text"}
-    return Table(stem(track.track.name, "noise"), f"Scores against the noise rate, track {track.track.name}", columns, rows)
+    return Table(stem(track.track.name, "noise"), "Scores against the noise rate", columns, rows)

@@ -38,7 +38,7 @@ class Entry:
     metrics: Mapping[str, float]
     seconds: float
     files: tuple[str, ...]  # that hold its records
-    days: tuple[str, ...]  # first and last of its measurement
+    runs: tuple[tuple[str, str, bool], ...]  # when, commit ('' if not known), local changes; in order of time
     stale: bool
 
 
@@ -74,7 +74,7 @@ class TrackView:
         """Method -> first and last day on which it was measured here."""
         found: dict[str, set[str]] = defaultdict(set)
         for entry in (entry for entries in self.entries.values() for entry in entries):
-            found[entry.method].update(entry.days)
+            found[entry.method].update(when[:10] for when, *_ in entry.runs)
         return {method: _ends(days) for method, days in found.items()}
 
     def task(self, name: str) -> protocol.Task:
@@ -217,7 +217,7 @@ def _entry(row: Row, task: protocol.Task, default: Score | None, cells: Sequence
         metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
         seconds=sum(record.seconds for record in chosen) / len(chosen) if chosen else math.nan,
         files=tuple(sorted({header.file for header in headers.values() if header.file})),
-        days=_ends(header.started[:10] for header in headers.values()),
+        runs=tuple(sorted({(header.started, header.commit or "", header.dirty) for header in headers.values()})),
         stale=row.stale,
     )
 
@@ -304,6 +304,7 @@ class Results:
     lines: tuple[Line, ...]
     axis: charts.Axis
     days: tuple[str, ...]
+    commit: str  # of its last run without local changes; '' if not known
 
     @property
     def batches(self) -> list[str]:
@@ -327,8 +328,15 @@ def results(view: TrackView, method: str, control: str) -> Results | None:
     known = [line.difference for line in lines if line.difference]
     ends = [(100 * (mean - _known(half)), 100 * (mean + _known(half))) for mean, half in known]
     ranked = {shown.kind: sum(row.rank is not None for row in shown.rows) for shown in view.boards}
-    days = view.days.get(method, ())
-    return Results(view.track, tuned.get(method), default.get(method), ranked, tuple(lines), charts.axis(ends), days)
+    rows = (tuned.get(method), default.get(method))
+    scale, days, commit = charts.axis(ends), view.days.get(method, ()), _commit(view, method)
+    return Results(view.track, *rows, ranked, tuple(lines), scale, days, commit)
+
+
+def _commit(view: TrackView, method: str) -> str:
+    own = (entry for entries in view.entries.values() for entry in entries if entry.method == method)
+    clean = [(when, commit) for entry in own for when, commit, dirty in entry.runs if not dirty]
+    return max(clean)[1] if clean else ""
 
 
 def _paired(ours: Score, reference: Score) -> Interval | None:
