@@ -1,4 +1,4 @@
-"""What the charts show: data of boards, with a title, a caption and the table of the same numbers. ``drawing`` draws."""
+"""What charts show: data of boards, with a title, a caption and the table of the same numbers. ``drawing`` draws."""
 
 from __future__ import annotations
 
@@ -206,15 +206,17 @@ def _critical(track: Track, tuned: Board, colours: Mapping[str, str]) -> list[Fi
         f"First {order[0][1]} at {order[0][0]:.1f}; {near} others are within the critical difference of it"
     )
     caption = (
-        f"Mean rank over {blocks} draws (dataset and seed); Friedman's test of equal methods: p {_p(found.p)}. Bars are as "
-        f"long as Nemenyi's critical difference at 5 %, {found.difference:.1f} ranks: methods whose bars overlap are not told "
-        "apart. The dashed line is where the bar of the first ends."
+        f"Mean rank over {blocks} draws (dataset and seed); Friedman's test of equal methods: p {_p(found.p)}. Bars "
+        f"are as long as Nemenyi's critical difference at 5 %, {found.difference:.1f} ranks: methods whose bars "
+        "overlap are not told apart. The dashed line is where the bar of the first ends."
     )
     svg = drawing.drawn(drawing.draw_critical, {"rows": rows})
     return [Figure(f"{track.name}-critical", svg, "Critical difference", label, caption, "tuned")]
 
 
-NAMED = "Best is the upper left. Named: the coloured methods, and those that no other beats in both, where there is room."
+NAMED = (
+    "Best is the upper left. Named: the coloured methods, and those that no other beats in both, where there is room."
+)
 
 
 def _p(value: float) -> str:
@@ -235,7 +237,9 @@ def _calibration(
 def _cost(track: Track, ranked: Sequence[Row], measures: Measures, colours: Mapping[str, str]) -> list[Figure]:
     known = [row for row in ranked if measures.get(row.method, {}).get("seconds", 0) > 0]
     points = [(row, float(f"{measures[row.method]['seconds']:.4g}")) for row in known]
-    caption = f"Processor seconds of one training run, mean over the tuned trials, on the machines of the records. {NAMED}"
+    caption = (
+        f"Processor seconds of one training run, mean over the tuned trials, on the machines of the records. {NAMED}"
+    )
     label = f"Score of {len(points)} methods against the processor seconds of a run"
     axes = ("processor seconds of a run (log scale)", True)
     return _scatter(f"{track.name}-cost", "Score and cost", label, caption, points, axes, colours)
@@ -256,7 +260,7 @@ def _scatter(
     front = undominated([(value, row.score) for row, value in points])
     least, most = fence([row.score for row, _ in points])[0], fence([value for _, value in points])[1]
     far = [row.method for row, value in points if row.score < least or (value > most and not axes[1])]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"method": row.method, "x": value, "y": _percent(row.score), "named": row.method in colours or i in front}
         | _look(row.method, colours)
         for i, (row, value) in enumerate(points)
@@ -298,7 +302,8 @@ def _percent(value: float) -> float:
 
 WHAT = {
     "values": "The loss against the margin, the logit of the label",
-    "weights": "The norm of its gradient in the logits against the label's softmax probability: how much a sample weighs",
+    "weights": "How much a sample weighs: the norm of its gradient in the logits, against the softmax probability of "
+    "its label",
 }
 HIGHEST = 8  # times the control's largest value: what lies above is cut off
 
@@ -334,6 +339,7 @@ def _domain(lines: Sequence[Mapping[str, Any]]) -> tuple[float, float, str]:
     inside = [value for value in values if abs(value) <= most] or values
     span = axis([(min(inside), max(inside))])
     return span.low, span.high, " What is larger is cut off." if len(inside) < len(values) else ""
+
 
 # -- the small plot in a method's table --------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What the page of a dataset shows: its pin, the noise its labels get as matrices, and samples where they are bundled."""
+"""What the page of a dataset shows: its pin, the noise of its labels as matrices, samples where they are bundled."""
 
 from __future__ import annotations
 
@@ -107,12 +107,15 @@ def draw(rows: Matrix, label: str) -> Markup:
     ground = counts.most_common(1)[0][0]
     marks = []
     for value in sorted(counts.keys() - {ground}):
-        cells = "".join(f"M{j} {i}h1v1h-1z" for i, row in enumerate(rows) for j, each in enumerate(row) if each == value)
+        cells = "".join(
+            f"M{j} {i}h1v1h-1z" for i, row in enumerate(rows) for j, each in enumerate(row) if each == value
+        )
         marks.append(f'<path d="{cells}" fill-opacity="{_ink(value)}"/>')
     name = escape(label)
     return Markup(
-        f'<svg class="matrix" role="img" aria-label="{name}" viewBox="0 0 {size} {size}" width="{SIDE}" height="{SIDE}">'
-        f'<title>{name}</title><rect width="{size}" height="{size}" fill-opacity="{_ink(ground)}"/>{"".join(marks)}</svg>'
+        f'<svg class="matrix" role="img" aria-label="{name}" viewBox="0 0 {size} {size}" width="{SIDE}" '
+        f'height="{SIDE}"><title>{name}</title><rect width="{size}" height="{size}" '
+        f'fill-opacity="{_ink(ground)}"/>{"".join(marks)}</svg>'
     )
 
 
@@ -152,8 +155,6 @@ def _picture(shades: Sequence[float], side: int, left: int) -> str:
     """Pixels row by row: one path for each shade."""
     paths = []
     for shade in sorted({shade for shade in shades if shade > 0}):
-        cells = "".join(
-            f"M{left + i % side} {i // side}h1v1h-1z" for i, value in enumerate(shades) if value == shade
-        )
+        cells = "".join(f"M{left + i % side} {i // side}h1v1h-1z" for i, value in enumerate(shades) if value == shade)
         paths.append(f'<path d="{cells}" fill-opacity="{shade:.3g}"/>')
     return "".join(paths)

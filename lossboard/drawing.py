@@ -1,7 +1,7 @@
 """Drawing: data -> SVG text by Altair, kept by the hash of what it shows. ``charts`` decides what is shown.
 
-Colours are fixed in the SVG and readable in its own right. In dark mode ``style.css`` finds them by value in the SVG of a
-page and replaces them; an SVG file of its own brings the same rules (:data:`DARK`). A drawing that was made before is
+Colours are fixed in the SVG and readable in its own right. In dark mode ``style.css`` finds them by value in the SVG of
+a page and replaces them; an SVG file of its own brings the same rules (:data:`DARK`). A drawing that was made before is
 read from ``.lossboard/charts``, so that a page whose records did not change is built without importing Altair.
 """
 
@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -34,7 +35,8 @@ DARK = {  # what each colour becomes on a dark page, the same as in style.css
 GROUND = "#1b1f23"  # behind a drawing in the dark
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 KEPT = 2000  # drawings on disk
-WIDE, HIGH, LOW = 380, 215, 165  # pixels: plots that have no names beside them
+WIDE, HIGH, LOW = 330, 200, 150  # pixels: plots that have no names beside them
+NAMED = 230  # pixels: the width of plots that do; all drawings are about 400 wide, which a phone can show
 
 Data = Any  # what JSON can hold: the hash of a drawing is that of its data
 
@@ -45,7 +47,7 @@ def draw_means(data: Data) -> Any:
     """A row a method: its default as a ring, its tuned mean as a dot on its interval, its rank at the right."""
     import altair as alt
 
-    base, width = alt.Chart(alt.InlineData(values=data)), 290
+    base, width = alt.Chart(alt.InlineData(values=data)), NAMED
     order = [row["method"] for row in data]
     names = alt.Axis(labelPadding=10, labelLimit=130, labelOverlap=False)
     y = alt.Y("method:N", sort=order, title=None, scale=alt.Scale(type="band"), axis=names)
@@ -70,7 +72,7 @@ def draw_levels(data: Data) -> Any:
     low = 10 * math.floor(min(row["score"] for row in data) / 10)
     high = max(low + 10, 10 * math.ceil(max(row["score"] for row in data) / 10))
     rates = sorted({row["rate"] for row in data})
-    height = 215
+    height = HIGH
     named = [row for row in data if row["colour"] != OTHER]
     ends = sorted((row for row in named if row["rate"] == rates[-1]), key=lambda row: -row["score"])
     places = spread([row["score"] for row in ends], 13 * (high - low) / height)
@@ -90,7 +92,7 @@ def draw_levels(data: Data) -> Any:
         front.mark_point(filled=True, size=40, opacity=1).encode(x=x, y=y, color=colour, shape=shape),
         alt.Chart(alt.InlineData(values=labels)).mark_text(**text).encode(x=x, y="at:Q", text="method:N", color=colour),
     )
-    return alt.layer(*layers).properties(width=300, height=height)
+    return alt.layer(*layers).properties(width=NAMED + 20, height=height)
 
 
 def draw_ranks(data: Data) -> Any:
@@ -98,7 +100,7 @@ def draw_ranks(data: Data) -> Any:
     import altair as alt
 
     rows, last = data["rows"], data["last"]
-    base, width = alt.Chart(alt.InlineData(values=rows)), 290
+    base, width = alt.Chart(alt.InlineData(values=rows)), NAMED
     order = [row["method"] for row in rows]
     names = alt.Axis(labelPadding=10, labelLimit=130, labelOverlap=False)
     y = alt.Y("method:N", sort=order, title=None, scale=alt.Scale(type="band"), axis=names)
@@ -122,7 +124,7 @@ def draw_critical(data: Data) -> Any:
     import altair as alt
 
     rows = data["rows"]
-    base, width = alt.Chart(alt.InlineData(values=rows)), 290
+    base, width = alt.Chart(alt.InlineData(values=rows)), NAMED
     order = [row["method"] for row in rows]
     names = alt.Axis(labelPadding=10, labelLimit=130, labelOverlap=False)
     y = alt.Y("method:N", sort=order, title=None, scale=alt.Scale(type="band"), axis=names)
@@ -152,11 +154,10 @@ def draw_scatter(data: Data) -> Any:
     named = [row for row in rows if row["named"]]
     spots = [(across(row["x"]), HIGH * (high - row["y"]) / (high - low)) for row in named]
     places = beside(spots, [row["method"] for row in named], WIDE, HIGH)
-    kind = {"type": "log"} if log else {}
     x = alt.X(
         "x:Q",
         title=data["across"],
-        scale=alt.Scale(domain=[left, right], nice=False, **kind),
+        scale=alt.Scale(domain=[left, right], nice=False, type="log" if log else "linear"),
         axis=alt.Axis(grid=True, tickCount=5, format=".3~g", labelOverlap=True),
     )
     y = alt.Y(
@@ -195,7 +196,9 @@ def _ends(values: Sequence[float], log: bool) -> tuple[float, float]:
 Place = tuple[float, float, str]  # of a label: dx and dy to its point in pixels, and the alignment
 
 
-def beside(points: Sequence[tuple[float, float]], names: Sequence[str], width: float, height: float) -> list[Place | None]:
+def beside(
+    points: Sequence[tuple[float, float]], names: Sequence[str], width: float, height: float
+) -> list[Place | None]:
     """Where each name has room beside its point (pixels, y downwards), in the order given; None where it has none.
 
     >>> beside([(10.0, 50.0), (12.0, 50.0)], ["a", "b"], 100, 100)
@@ -205,7 +208,12 @@ def beside(points: Sequence[tuple[float, float]], names: Sequence[str], width: f
     found: list[Place | None] = []
     for own, ((x, y), name) in enumerate(zip(points, names, strict=True)):
         size = 6.8 * min(len(name), 17)
-        for dx, dy, align, start in ((9, 0, "left", 0.0), (-9, 0, "right", size), (0, -11, "center", size / 2), (0, 12, "center", size / 2)):
+        for dx, dy, align, start in (
+            (9, 0, "left", 0.0),
+            (-9, 0, "right", size),
+            (0, -11, "center", size / 2),
+            (0, 12, "center", size / 2),
+        ):
             box = (x + dx - start, y + dy - 6, x + dx - start + size, y + dy + 6)
             inside = box[0] >= 0 and box[1] >= -8 and box[2] <= width + 60 and box[3] <= height
             if inside and not any(_overlap(box, other) for i, other in enumerate(taken) if i != own):
@@ -233,7 +241,8 @@ def draw_curve(data: Data) -> Any:
         for x, y in zip(data["x"], line["y"], strict=True)
     ]
     across = [WIDE * (x - left) / (right - left) for x in data["x"]]
-    paths = [[(x, LOW * (high - y) / (high - low)) for x, y in zip(across, line["y"], strict=True)] for line in lines]
+    heights = [[LOW * (high - y) / (high - low) for y in line["y"]] for line in lines]
+    paths = [_dense(list(zip(across, down, strict=True))) for down in heights]
     wide, fixed = alt.Scale(domain=[left, right], nice=False), alt.Scale(domain=[low, high], nice=False)
     x = alt.X("x:Q", title=data["across"], scale=wide, axis=alt.Axis(grid=True, tickCount=5))
     y = alt.Y("y:Q", title=data["up"], scale=fixed, axis=alt.Axis(grid=True, tickCount=5))
@@ -248,6 +257,15 @@ def draw_curve(data: Data) -> Any:
         )
         layers.append(name.encode(x=alt.value(at), y=alt.value(down)))
     return alt.layer(*layers).properties(width=WIDE, height=LOW)
+
+
+def _dense(path: Sequence[tuple[float, float]], step: float = 4.0) -> list[tuple[float, float]]:
+    """A path with points between its own, no farther than ``step`` apart across."""
+    found = []
+    for (x, y), (other, to) in itertools.pairwise(path):
+        count = max(1, math.ceil((other - x) / step))
+        found += [(x + (other - x) * i / count, y + (to - y) * i / count) for i in range(count)]
+    return [*found, path[-1]]
 
 
 def along(paths: Sequence[Sequence[tuple[float, float]]], names: Sequence[str]) -> list[tuple[float, float]]:
@@ -331,7 +349,10 @@ def alone(svg: str) -> str:
     rules = "".join(
         f'[fill="{light}"]{{fill:{dark}}}[stroke="{light}"]{{stroke:{dark}}}' for light, dark in DARK.items()
     )
-    return svg.replace(">", f"><style>@media (prefers-color-scheme:dark){{svg{{background:{GROUND}}}{rules}}}</style>", 1) + "\n"
+    return (
+        svg.replace(">", f"><style>@media (prefers-color-scheme:dark){{svg{{background:{GROUND}}}{rules}}}</style>", 1)
+        + "\n"
+    )
 
 
 def render(chart: Any) -> str:

@@ -80,7 +80,9 @@ def prose(text: str) -> Markup:
     return Markup(re.sub(r"arXiv:(\d{4}\.\d{4,5})", r'<a href="https://arxiv.org/abs/\1">arXiv:\1</a>', safe))
 
 
-_CITED = re.compile(r"(?P<what>[^()]+) \((?P<who>.+), (?P<where>[^,]+?) (?P<year>\d{4}), arXiv:(?P<arxiv>\d{4}\.\d{4,5})\)")
+_CITED = re.compile(
+    r"(?P<what>[^()]+) \((?P<who>.+), (?P<where>[^,]+?) (?P<year>\d{4}), arXiv:(?P<arxiv>\d{4}\.\d{4,5})\)"
+)
 
 
 def bibtex(method: Method) -> str:

@@ -48,7 +48,9 @@ def publish(out: Path, found: Mapping[str, Sequence[Record]]) -> Path:
     """
     templates = _templates(_design() / "templates")
     shown = [views.suite(name, found[name]) for name in sorted(found)]
-    files: Files = {f"assets/{path.name}": path.read_text("utf-8") for path in sorted((_design() / "assets").glob("*.*"))}
+    files: Files = {
+        f"assets/{path.name}": path.read_text("utf-8") for path in sorted((_design() / "assets").glob("*.*"))
+    }
     best = {view.suite.name: _best(view) for view in shown}
     for name, page in (("index.html", {"best_of": best}), ("submit.html", {})):
         files[name] = templates.get_template(name).render(page, suites=shown, top="")
@@ -87,7 +89,9 @@ def _suite_files(templates: jinja2.Environment, view: SuiteView) -> Iterator[tup
     for shown in view.tracks:
         yield page("track.html", f"tracks/{stem(shown.track.name)}.html", shown=shown)
         for task, entries in shown.entries.items():
-            yield page("task.html", f"tasks/{stem(shown.track.name, task)}.html", shown=shown, name=task, entries=entries)
+            yield page(
+                "task.html", f"tasks/{stem(shown.track.name, task)}.html", shown=shown, name=task, entries=entries
+            )
         for figure in shown.figures:
             yield f"charts/{stem(figure.name)}.svg", figure.file
     for name, dataset in datasets(view.suite).items():

@@ -6,27 +6,41 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lossboard import board, charts
+from lossboard.board import Score
 from lossboard.names import stem
 
 if TYPE_CHECKING:
     from lossboard.views import Entry, SuiteView, TrackView
 
 DIGITS = 8  # significant: more than a record has
+KINDS = {  # of columns, by name; all others hold numbers
+    **dict.fromkeys(("track", "task", "id", "dataset", "data", "noise", "split", "network", "seeds_pinned"), "text"),
+    **dict.fromkeys(("method", "summary", "citation", "formula", "tags", "defaults", "params", "batches"), "text"),
+    **dict.fromkeys(("measured_first", "measured_last", "datasets"), "text"),
+    **dict.fromkeys(("rank_low", "rank_high", "group", "failures", "seeds", "trial", "trials"), "count"),
+    **dict.fromkeys(("epochs", "batch"), "count"),
+    "stale": "flag",
+}
+
+Line = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of one kind. A column's type is that of its values; a number that does not exist is None."""
+    """Rows with the same keys. A number that does not exist is None."""
 
     name: str  # of its files, without suffix
     title: str
-    columns: Mapping[str, str]  # name -> "text", "number", "count" or "flag"
-    rows: Sequence[Sequence[Any]]
+    rows: Sequence[Line]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(self.rows[0]) if self.rows else ()
 
     def files(self) -> dict[str, str | bytes]:
         """File name -> content, in every format."""
@@ -36,8 +50,8 @@ class Table:
 def _csv(table: Table) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(table.columns)
-    writer.writerows([_plain(value) for value in row] for row in table.rows)
+    writer.writerow(map(_plain, table.columns))
+    writer.writerows(map(_plain, row.values()) for row in table.rows)
     return out.getvalue()
 
 
@@ -51,8 +65,7 @@ def _plain(value: Any) -> Any:
 
 
 def _json(table: Table) -> str:
-    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
-    lines = ",\n".join(json.dumps(row) for row in rows)
+    lines = ",\n".join(map(json.dumps, table.rows))
     return f'{{"title": {json.dumps(table.title)}, "rows": [\n{lines}\n]}}\n'
 
 
@@ -60,9 +73,11 @@ def _parquet(table: Table) -> bytes:
     import pyarrow
     from pyarrow import parquet
 
-    kinds = {"text": pyarrow.string(), "number": pyarrow.float64(), "count": pyarrow.int64(), "flag": pyarrow.bool_()}
-    cells = [[_valid(row[i]) for row in table.rows] for i in range(len(table.columns))]
-    arrays = [pyarrow.array(cell, kinds[kind]) for cell, kind in zip(cells, table.columns.values(), strict=True)]
+    types = {"text": pyarrow.string(), "count": pyarrow.int64(), "flag": pyarrow.bool_(), "number": pyarrow.float64()}
+    arrays = [
+        pyarrow.array([_valid(row[name]) for row in table.rows], types[KINDS.get(name, "number")])
+        for name in table.columns
+    ]
     out = io.BytesIO()
     parquet.write_table(pyarrow.table(arrays, names=[_valid(name) for name in table.columns]), out)
     return out.getvalue()
@@ -86,112 +101,117 @@ def number(value: float | None) -> float | None:
 
 def of_suite(view: SuiteView) -> list[Table]:
     """The tables of what a suite compares, and on what."""
-    return [_methods(view), _tasks(view)]
-
-
-def of_track(view: SuiteView, track: TrackView) -> list[Table]:
-    """Both boards, every method on every task, and scores against the noise rate where the track has a chart of them."""
-    noise = _noise(track)
-    boards = [_board(view, track, shown) for shown in track.boards]
-    return [*boards, _results(view, track), *([noise] if noise.rows else [])]
-
-
-def _methods(view: SuiteView) -> Table:
-    known = [(id, view.methods.get(id)) for id in view.ids]
-    rows = [
-        (
-            *(id, method.summary if method else None, method.citation if method else None),
-            *(method.formula or None if method else None, ", ".join(method.tags) if method else None),
-            json.dumps(dict(method.defaults), sort_keys=True) if method else None,
-        )
-        for id, method in known
+    return [
+        Table("methods", "The methods of the suite", [_method(view, id) for id in view.ids]),
+        Table("tasks", "The tasks of every track, as they are pinned", _pins(view)),
     ]
-    columns = dict.fromkeys(("method", "summary", "citation", "formula", "tags", "defaults"), "text")
-    return Table("methods", "The methods of the suite", columns, rows)
 
 
-def _tasks(view: SuiteView) -> Table:
-    rows = [
-        (
-            *(track.name, task.name, task.id, task.dataset, task.data, task.corruption.kind, task.corruption.rate),
-            *(task.split.kind, task.model.kind, task.recipe.epochs, task.recipe.batch, task.recipe.lr),
-            *(" ".join(map(str, block.seeds)), len(block.budget.learning_rates(task.recipe, ""))),
-        )
+def of_track(view: SuiteView, shown: TrackView) -> list[Table]:
+    """Both boards, every method on every task, and scores against the noise rate where a chart shows them."""
+    track, metrics = shown.track.name, tuple(view.suite.metrics.columns)
+    results = [
+        _result(shown.task(task).id, task, entry, metrics)
+        for task, entries in shown.entries.items()
+        for entry in entries
+    ]
+    tables = [
+        Table(stem(track, "tuned"), "Board, tuned", _board(shown, shown.tuned, metrics)),
+        Table(stem(track, "default"), "Board, authors' defaults", _board(shown, shown.default, ())),
+        Table(stem(track, "tasks"), "Every method on every task", results),
+        Table(stem(track, "noise"), "Scores against the noise rate", _noise(shown)),
+    ]
+    return [table for table in tables if table.rows]
+
+
+def _method(view: SuiteView, id: str) -> Line:
+    method = view.methods.get(id)
+    return {
+        "method": id,
+        "summary": method.summary if method else None,
+        "citation": method.citation if method else None,
+        "formula": method.formula if method and method.formula else None,
+        "tags": " ".join(method.tags) if method else None,
+        "defaults": json.dumps(dict(method.defaults), sort_keys=True) if method else None,
+    }
+
+
+def _pins(view: SuiteView) -> list[Line]:
+    return [
+        {
+            "track": track.name,
+            "task": task.name,
+            "id": task.id,
+            "dataset": task.dataset,
+            "data": task.data,
+            "noise": task.corruption.kind,
+            "rate": task.corruption.rate,
+            "split": task.split.kind,
+            "network": task.model.kind,
+            "epochs": task.recipe.epochs,
+            "batch": task.recipe.batch,
+            "lr": task.recipe.lr,
+            "seeds_pinned": " ".join(map(str, block.seeds)),
+            "trials": len(block.budget.learning_rates(task.recipe, "")),
+        }
         for track in view.suite.tracks.values()
         for block in track.blocks
         for task in block.tasks
     ]
-    columns = {
-        **dict.fromkeys(("track", "task", "id", "dataset", "data", "noise"), "text"),
-        **{"rate": "number", "split": "text", "network": "text", "epochs": "count", "batch": "count", "lr": "number"},
-        **{"seeds": "text", "trials": "count"},
-    }
-    return Table("tasks", "The tasks of every track, as they are pinned", columns, rows)
 
 
-def _board(view: SuiteView, track: TrackView, shown: board.Board) -> Table:
-    tested = board.friedman(shown, track.track)
+def _board(view: TrackView, shown: board.Board, metrics: Sequence[str]) -> list[Line]:
+    """A row a method, as on the board; with the means over tasks of these metrics of its tuned trials."""
+    tested = board.friedman(shown, view.track)
     mean_ranks = dict(zip(tested[0], tested[1].mean_ranks, strict=True)) if tested else {}
-    measured = track.measures if shown.kind == "tuned" else {}
-    extra = [name for name in (*view.suite.metrics.columns, "seconds") if any(name in m for m in measured.values())]
-    rows = []
+    lines = []
     for row in shown.rows:
         low, high = row.rank or (None, None)
-        own = measured.get(row.method, {})
-        scores = [number(row.tasks[task].mean) if task in row.tasks else None for task in shown.tasks]
-        halves = [number(row.tasks[task].half) if task in row.tasks else None for task in shown.tasks]
-        rows.append(
-            (
-                *(row.method, low, high, row.group, number(mean_ranks.get(row.method)), number(row.score)),
-                *(number(row.half), number(row.coverage), row.stale, row.failures),
-                *(track.days.get(row.method, (None,))[0], track.days.get(row.method, (None,))[-1]),
-                *(number(own.get(name)) for name in extra),
-                *(value for pair in zip(scores, halves, strict=True) for value in pair),
-            )
-        )
-    columns = {
-        **{"method": "text", "rank_low": "count", "rank_high": "count", "group": "count", "mean_rank": "number"},
-        **{"mean": "number", "half": "number", "coverage": "number", "stale": "flag", "failures": "count"},
-        **{"measured_first": "text", "measured_last": "text"},
-        **{f"mean_{name}": "number" for name in extra},
-        **{f"{task}{part}": "number" for task in shown.tasks for part in ("", " half")},
+        days = view.days.get(row.method) or (None,)
+        line: Line = {"method": row.method, "rank_low": low, "rank_high": high, "group": row.group}
+        line |= {"mean_rank": number(mean_ranks.get(row.method)), "mean": number(row.score), "half": number(row.half)}
+        line |= {"coverage": number(row.coverage), "stale": row.stale, "failures": row.failures}
+        line |= {"measured_first": days[0], "measured_last": days[-1]}
+        own = view.measures.get(row.method, {})
+        line |= {f"mean_{name}": number(own.get(name)) for name in ((*metrics, "seconds") if metrics else ())}
+        for task in shown.tasks:
+            score = row.tasks.get(task)
+            line |= {task: number(score.mean if score else None), f"{task} half": number(score.half if score else None)}
+        lines.append(line)
+    return lines
+
+
+def _result(id: str, task: str, entry: Entry, metrics: Sequence[str]) -> Line:
+    line: Line = {"task": task, "id": id, "method": entry.method, "stale": entry.stale}
+    line |= _score(entry.tuned) | {f"default_{key}": value for key, value in list(_score(entry.default).items())[:2]}
+    line |= {name: number(entry.metrics.get(name)) for name in metrics}
+    return line | {"seconds": number(entry.seconds), "batches": " ".join(entry.files)}
+
+
+def _score(score: Score | None) -> Line:
+    if score is None:
+        return dict.fromkeys(("mean", "half", "seeds", "trial", "params", "failures"))
+    return {
+        "mean": number(score.mean),
+        "half": number(score.half),
+        "seeds": len(score.seeds),
+        "trial": score.trial,
+        "params": json.dumps({key: number(value) for key, value in sorted(score.params.items())}),
+        "failures": score.failures,
     }
-    kind = "tuned" if shown.kind == "tuned" else "author's defaults"
-    return Table(stem(shown.track, shown.kind), f"Board, {kind}", columns, rows)
 
 
-def _results(view: SuiteView, track: TrackView) -> Table:
-    names = list(view.suite.metrics.columns)
-    rows = [
-        _result(track.task(task).id, task, entry, names) for task, entries in track.entries.items() for entry in entries
-    ]
-    columns = {
-        **{"task": "text", "id": "text", "method": "text", "mean": "number", "half": "number", "seeds": "count"},
-        **{"trial": "count", "params": "text", "failures": "count", "default_mean": "number", "default_half": "number"},
-        **{"stale": "flag", **dict.fromkeys(names, "number"), "seconds": "number", "batches": "text"},
-    }
-    return Table(stem(track.track.name, "tasks"), "Every method on every task", columns, rows)
-
-
-def _result(id: str, task: str, entry: Entry, names: Iterable[str]) -> tuple[Any, ...]:
-    tuned, default = entry.tuned, entry.default
-    first = (number(tuned.mean), number(tuned.half), len(tuned.seeds), tuned.trial) if tuned else (None,) * 4
-    params = json.dumps({key: number(value) for key, value in sorted(tuned.params.items())}) if tuned else None
-    return (
-        *(task, id, entry.method, *first, params, tuned.failures if tuned else None),
-        *(number(default.mean) if default else None, number(default.half) if default else None, entry.stale),
-        *(number(entry.metrics.get(name)) for name in names),
-        *(number(entry.seconds), " ".join(entry.files)),
-    )
-
-
-def _noise(track: TrackView) -> Table:
-    ranked = [row for row in track.tuned.rows if row.rank]
-    rows = [
-        (name, rate, row.method, number(sum(row.tasks[task].mean for task in names) / len(names)), " ".join(datasets))
-        for name, (levels, datasets) in charts.noises(track.track.tasks).items()
-        for row in ranked
+def _noise(view: TrackView) -> list[Line]:
+    return [
+        {
+            "noise": name,
+            "rate": rate,
+            "method": row.method,
+            "mean": number(sum(row.tasks[task].mean for task in names) / len(names)),
+            "datasets": " ".join(datasets),
+        }
+        for name, (levels, datasets) in charts.noises(view.track.tasks).items()
+        for row in view.tuned.rows
+        if row.rank
         for rate, names in levels.items()
     ]
-    columns = {"noise": "text", "rate": "number", "method": "text", "mean": "number", "datasets": "text"}
-    return Table(stem(track.track.name, "noise"), "Scores against the noise rate", columns, rows)

@@ -1,4 +1,4 @@
-"""What the pages show: records of a suite arranged by track, task, method and environment. No HTML, no files written."""
+"""What pages show: records of a suite by track, task, method and environment. No HTML, no file is written."""
 
 from __future__ import annotations
 
