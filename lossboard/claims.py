@@ -31,12 +31,18 @@ from lossboard.records import Record, resolve
 HOLDS, FAILS, OPEN, UNTESTED = "holds", "does not hold", "not resolved", "not tested"
 MATTERS = 0.005  # half a point of accuracy: less is no reason to choose a method
 LEVEL = 0.95  # of all intervals of a claim at once (Bonferroni)
+VERDICTS = {  # as they are shown, and what each means
+    HOLDS: "every comparison comes out as the claim says",
+    FAILS: "in some comparison an effect that matters is excluded",
+    OPEN: "the intervals allow both; more seeds would tell",
+    UNTESTED: "a method or the tasks that it needs have no complete records",
+}
 EVIDENCE = {  # how we know that the source says so
     "code": "read in the authors' code",
     "abstract": "stated in the abstract",
-    "secondary": "from a later publication or a review",
-    "derived": "follows from the formula",
-    "recalled": "from memory of the paper, not confirmed",
+    "secondary": "read in a later publication",
+    "derived": "derived from the formula",
+    "recalled": "recalled from the paper, not confirmed",
 }
 
 
@@ -103,6 +109,10 @@ class Claim:
     parts: tuple[Comparison, ...]
     remark: str = ""
 
+    @property
+    def methods(self) -> list[str]:
+        return sorted({method for part in self.parts for method in (part.ours, part.other)})
+
     def __post_init__(self) -> None:
         if self.evidence not in EVIDENCE:
             raise UsageError(f"claim '{self.id}': evidence '{self.evidence}'; there are: {', '.join(EVIDENCE)}")
@@ -122,6 +132,12 @@ class Finding:
     tasks: tuple[str, ...] = ()
     seeds: int = 0  # of the dataset with the fewest
     reason: str = ""  # why it was not tested
+
+    @property
+    def difference(self) -> tuple[float, float] | None:
+        """The effect with its half-width, for a picture; None of a ratio, and where nothing was tested."""
+        known = self.verdict != UNTESTED and self.part.asks != "varies less"
+        return (self.effect, self.high - self.effect) if known else None
 
     @property
     def words(self) -> str:
@@ -183,6 +199,12 @@ def claims(suite: str) -> tuple[Claim, ...]:
     if twice:
         raise UsageError(f"{path}: claims with one id: {', '.join(twice)}")
     return found
+
+
+def by_verdict(found: Sequence[Assessment]) -> list[tuple[str, list[Assessment]]]:
+    """The claims of each verdict that there is, in the order of :data:`VERDICTS`."""
+    groups = {word: [each for each in found if each.verdict == word] for word in VERDICTS}
+    return [(word, group) for word, group in groups.items() if group]
 
 
 def assess(suite: Suite, records: Iterable[Record]) -> list[Assessment]:

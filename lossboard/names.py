@@ -8,7 +8,7 @@ import re
 SAFE = re.compile(r"[a-z][a-z0-9_]*")
 PART = re.compile(r"[A-Za-z0-9_]+([.-][A-Za-z0-9_]+)*")  # of the name of a task, dataset or track
 LONGEST = 100
-PAGES = ("index", "protocol", "downloads")  # of a suite; no method's page may take their place
+PAGES = ("index", "protocol", "claims", "downloads")  # of a suite; no method's page may take their place
 
 
 def page_name(method: str) -> str:

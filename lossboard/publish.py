@@ -10,6 +10,7 @@ Templates are in ``site/templates``; they format, ``views`` decides what they sh
     SUITE/tracks/TRACK.html             the charts, both boards and the tasks of a track
     SUITE/tasks/TRACK-TASK.html         every method on one task
     SUITE/datasets/DATASET.html         what a dataset is, and the noise that its labels get
+    SUITE/claims.html, claims/CLAIM.html  what papers say, and what the records say of it
     SUITE/protocol.html, downloads.html what is pinned; every table as CSV, JSON and Parquet
     SUITE/charts/, data/, records/      the files of charts, tables and published records
 """
@@ -17,13 +18,15 @@ Templates are in ``site/templates``; they format, ``views`` decides what they sh
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from lossboard import charts, drawing, markup, paths, tables, views
+from lossboard import charts, claims, drawing, markup, paths, tables, views
+from lossboard.claims import Assessment, Verdict
 from lossboard.datasets import datasets
 from lossboard.names import page_name, stem
 from lossboard.records import Record, StoreError, write_atomically
@@ -85,6 +88,9 @@ def _suite_files(templates: jinja2.Environment, view: SuiteView) -> Iterator[tup
     general, of_track = tables.of_suite(view), {shown.track.name: tables.of_track(view, shown) for shown in view.tracks}
     yield page("suite.html", "index.html")
     yield page("protocol.html", "protocol.html")
+    yield page("claims.html", "claims.html")
+    for each in view.claims:
+        yield page("claim.html", f"claims/{stem(each.claim.id)}.html", found=each, tracks=_scales(each))
     yield page("downloads.html", "downloads.html", general=general, of_track=of_track, formats=list(tables.FORMATS))
     for shown in view.tracks:
         yield page("track.html", f"tracks/{stem(shown.track.name)}.html", shown=shown)
@@ -108,7 +114,18 @@ def _method(view: SuiteView, id: str) -> dict[str, Any]:
     results = [found for track in view.tracks if (found := views.results(track, id, view.suite.control))]
     commits = {(made.commit, made.dirty): None for made in view.environments if made.commit and id in made.methods}
     own = {"id": id, "method": method, "results": results, "commits": list(commits), "theory": _theory(method)}
-    return own | {"shape": _shape(method, control)}
+    about = [each for each in view.claims if any(part.ours == id for part in each.claim.parts)]
+    return own | {"shape": _shape(method, control), "claims": about}
+
+
+def _scales(found: Assessment) -> list[tuple[Verdict, charts.Axis | None]]:
+    """What each track says of a claim, those that test it first, with a scale that its differences share."""
+    shown = []
+    for one in sorted(found.verdicts, key=lambda one: (not one.tested, one is not found.best)):
+        known = [each.difference for each in one.findings if each.difference]
+        ends = [(100 * (mean - half), 100 * (mean + half)) for mean, half in known if math.isfinite(half)]
+        shown.append((one, charts.axis(ends) if known else None))
+    return shown
 
 
 def _theory(method: Method | None) -> Facts | str | None:
@@ -149,6 +166,7 @@ def _templates(folder: Path) -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= markup.FILTERS | {
+        "by_verdict": claims.by_verdict,
         "cell": views.cell,
         "labels": views.labels,
         "page_name": page_name,
@@ -156,6 +174,7 @@ def _templates(folder: Path) -> jinja2.Environment:
         "stem": stem,
         "task_page": task_page,
     }
+    environment.globals |= {"verdicts": claims.VERDICTS, "evidence": claims.EVIDENCE}
     return environment
 
 

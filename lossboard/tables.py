@@ -22,6 +22,8 @@ KINDS = {  # of columns, by name; all others hold numbers
     **dict.fromkeys(("track", "task", "id", "dataset", "data", "noise", "split", "network", "seeds_pinned"), "text"),
     **dict.fromkeys(("method", "summary", "citation", "formula", "tags", "defaults", "params", "batches"), "text"),
     **dict.fromkeys(("measured_first", "measured_last", "datasets"), "text"),
+    **dict.fromkeys(("claim", "statement", "source", "evidence", "claim_verdict", "ours", "other", "asks"), "text"),
+    **dict.fromkeys(("metric", "on", "verdict", "tasks", "reason"), "text"),
     **dict.fromkeys(("rank_low", "rank_high", "group", "failures", "seeds", "trial", "trials"), "count"),
     **dict.fromkeys(("epochs", "batch"), "count"),
     "stale": "flag",
@@ -104,6 +106,7 @@ def of_suite(view: SuiteView) -> list[Table]:
     return [
         Table("methods", "The methods of the suite", [_method(view, id) for id in view.ids]),
         Table("tasks", "The tasks of every track, as they are pinned", _pins(view)),
+        *([Table("claims", "Claims of papers, comparison by comparison", _claims(view))] if view.claims else []),
     ]
 
 
@@ -134,6 +137,34 @@ def _method(view: SuiteView, id: str) -> Line:
         "tags": " ".join(method.tags) if method else None,
         "defaults": json.dumps(dict(method.defaults), sort_keys=True) if method else None,
     }
+
+
+def _claims(view: SuiteView) -> list[Line]:
+    return [
+        {
+            "claim": each.claim.id,
+            "statement": each.claim.statement,
+            "source": each.claim.source,
+            "evidence": each.claim.evidence,
+            "claim_verdict": each.verdict,
+            "track": one.track,
+            "ours": found.part.ours,
+            "other": found.part.other,
+            "asks": found.part.asks,
+            "metric": found.part.metric or view.suite.metrics.rank,
+            "on": found.part.on.words,
+            "verdict": found.verdict,
+            "effect": number(found.effect),
+            "low": number(found.low),
+            "high": number(found.high),
+            "tasks": " ".join(found.tasks),
+            "seeds": found.seeds,
+            "reason": found.reason,
+        }
+        for each in view.claims
+        for one in each.verdicts
+        for found in one.findings
+    ]
 
 
 def _pins(view: SuiteView) -> list[Line]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from lossboard import board, charts, paths, protocol, records, statistics
 from lossboard.board import Board, Row, Score
+from lossboard.claims import Assessment, assess
 from lossboard.markup import Interval
 from lossboard.names import SAFE
 from lossboard.records import Record
@@ -108,6 +109,7 @@ class SuiteView:
     environments: tuple[Environment, ...]
     failures: Mapping[str, Sequence[Record]]
     batches: Mapping[str, str]
+    claims: tuple[Assessment, ...]
     records: int
 
     @property
@@ -149,6 +151,7 @@ def suite(name: str, found: Sequence[Record]) -> SuiteView:
         environments=tuple(_environments(list(best.values()))),
         failures=failures,
         batches=_published(name, best.values()),
+        claims=tuple(assess(pinned, best.values())),
         records=len(best),
     )
 
