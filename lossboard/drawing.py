@@ -201,8 +201,8 @@ def beside(
 ) -> list[Place | None]:
     """Where each name has room beside its point (pixels, y downwards), in the order given; None where it has none.
 
-    >>> beside([(10.0, 50.0), (12.0, 50.0)], ["a", "b"], 100, 100)
-    [(-9, 0, 'right'), (9, 0, 'left')]
+    >>> beside([(10.0, 50.0), (50.0, 50.0)], ["a", "b"], 100, 100)
+    [(9, 0, 'left'), (9, 0, 'left')]
     """
     taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in points]
     found: list[Place | None] = []
@@ -236,7 +236,7 @@ def draw_curve(data: Data) -> Any:
     lines, (low, high) = data["lines"], data["domain"]
     left, right = data["x"][0], data["x"][-1]
     points = [
-        {"name": line["name"], "colour": line["colour"], "x": x, "y": y}
+        {"name": line["name"], "colour": line["colour"], "x": x, "y": y if low <= y <= high else None}
         for line in lines
         for x, y in zip(data["x"], line["y"], strict=True)
     ]
@@ -246,7 +246,7 @@ def draw_curve(data: Data) -> Any:
     wide, fixed = alt.Scale(domain=[left, right], nice=False), alt.Scale(domain=[low, high], nice=False)
     x = alt.X("x:Q", title=data["across"], scale=wide, axis=alt.Axis(grid=True, tickCount=5))
     y = alt.Y("y:Q", title=data["up"], scale=fixed, axis=alt.Axis(grid=True, tickCount=5))
-    base = alt.Chart(alt.InlineData(values=points)).mark_line(clip=True)
+    base = alt.Chart(alt.InlineData(values=points)).mark_line()
     dash = alt.condition(f"datum.colour == '{OTHER}'", alt.value([5, 3]), alt.value([1, 0]))
     size = alt.condition(f"datum.colour == '{OTHER}'", alt.value(1.5), alt.value(2.2))
     colour = alt.Color("colour:N", scale=None)
@@ -269,10 +269,10 @@ def _dense(path: Sequence[tuple[float, float]], step: float = 4.0) -> list[tuple
 
 
 def along(paths: Sequence[Sequence[tuple[float, float]]], names: Sequence[str]) -> list[tuple[float, float]]:
-    """The middle of each path's name, beside it where all paths and earlier names are farthest (pixels, y downwards).
+    """The middle of each path's name (pixels, y downwards): beside it, clear of paths and names, far from other paths.
 
-    >>> along([[(0.0, 50.0), (380.0, 50.0)], [(0.0, 62.0), (380.0, 62.0)]], ["up", "down"])[0][1] < 50
-    True
+    >>> along([[(100.0, 50.0), (104.0, 50.0)], [(100.0, 62.0), (104.0, 62.0)]], ["upper", "lower"])
+    [(100.0, 38.0), (100.0, 74.0)]
     """
     found: list[tuple[float, float]] = []
     for path, name in zip(paths, names, strict=True):
@@ -280,10 +280,13 @@ def along(paths: Sequence[Sequence[tuple[float, float]]], names: Sequence[str]) 
         spots = [(x, y + side) for x, y in path if half < x < WIDE - half for side in (-12, 12)]
         spots = [(x, y) for x, y in spots if 8 < y < LOW - 8] or [(WIDE / 2, LOW / 2)]
 
-        def room(spot: tuple[float, float], half: float = half) -> float:
+        others = [each for each in paths if each is not path]
+
+        def room(spot: tuple[float, float], half: float = half, others: Any = others) -> tuple[float, float]:
             near = [abs(y - spot[1]) for each in paths for x, y in each if abs(x - spot[0]) <= half]
             clash = [abs(y - spot[1]) - 3 for x, y in found if abs(x - spot[0]) <= 2 * half]
-            return round(min([*near, *clash, 11.5]), 1)
+            apart = [abs(y - spot[1]) for each in others for x, y in each if abs(x - spot[0]) <= 4]
+            return round(min([*near, *clash, 10]), 1), round(min([*apart, 60]), 1)
 
         found.append(max(spots, key=room))
     return found
