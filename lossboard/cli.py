@@ -1,5 +1,7 @@
-"""The command line: list, plan, run, why, board, submit, publish, data. Exit codes: 0 fine, 1 a check failed, 2 usage,
-3 could not measure, 130 interrupted."""
+"""The command line: list, plan, run, why, board, claims, submit, publish, data.
+
+Exit codes: 0 fine, 1 a check failed, 2 usage, 3 could not measure, 130 interrupted.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ import io
 import json
 import os
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -391,6 +394,30 @@ def board(
             show.warn(f"{cell}: records disagree, {low:.4g} to {high:.4g}; lossboard why {suite}/{cell}")
     else:
         show.console.print(f"no records of {suite} {track}; lossboard run {suite} --track {track}")
+
+
+@app.command()
+def claims(
+    suite: SuiteName,
+    local: Annotated[
+        bool, typer.Option("--local", help="This machine's records instead of the published ones.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """What papers claim, and what the records say of it."""
+    from lossboard.claims import as_json as encoded
+    from lossboard.claims import assess
+
+    found = assess(protocol.load(suite), _local(suite) if local else _published(suite))
+    if as_json:
+        print(json.dumps(encoded(found)))
+    elif found:
+        show.console.print(show.claims_table(found))
+        count = Counter(each.verdict for each in found)
+        counted = ", ".join(f"{number} {verdict}" for verdict, number in count.most_common())
+        show.console.print(f"{len(found)} claim{'s' if len(found) > 1 else ''}: {counted}")
+    else:
+        show.console.print(f"suite '{suite}' has no claims")
 
 
 @app.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich import box
@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lossboard.board import Board, Row, Score
+from lossboard.claims import Assessment, Finding
 from lossboard.records import Record
 from lossboard.statistics import FEWEST
 
@@ -124,6 +125,33 @@ def board_table(board: Board, marks: dict[str, str] | None = None) -> Table:
             rank(row), row.method, mean, *scores, *note, end_section=after is not None and after.group != row.group
         )
     return table
+
+
+def claims_table(found: Sequence[Assessment]) -> Table:
+    """Every claim with its verdict, and the comparisons that decide it."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("verdict", "claim", "beside", "effect (interval)", ""):
+        table.add_column(name, no_wrap=name in ("verdict", "beside"))
+    for each in found:
+        head = f"{each.claim.id}: {each.claim.statement}"
+        table.add_row(bold(each.verdict), bold(head), "", "", each.best.track if each.best else "")
+        for one in each.best.findings if each.best else ():
+            beside = f"{one.part.ours} – {one.part.other}"
+            table.add_row(one.verdict, f"  {about(one)}", beside, one.words or one.reason, "")
+        table.add_section()
+    return table
+
+
+def about(found: Finding) -> str:
+    """'better, top5: uniform noise, 3 tasks of 1 dataset, 10 seeds'."""
+    part = found.part
+    metric = f", {part.metric}{' (smaller is better)' if part.smaller else ''}" if part.metric else ""
+    where = f"{part.asks}{metric}: {part.on.words}"
+    if not found.tasks:
+        return where
+    datasets = len({task.split("/")[0] for task in found.tasks})
+    tasks = f"{len(found.tasks)} task{'s' if len(found.tasks) > 1 else ''}"
+    return f"{where}; {tasks} of {datasets} dataset{'s' if datasets > 1 else ''}, {found.seeds} seeds"
 
 
 def board_markdown(board: Board) -> str:

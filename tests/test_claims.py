@@ -1,0 +1,235 @@
+"""Claims: verdicts from intervals, what is not tested and why, simulation with known truth, and the suite's own."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import toy
+from scipy import stats
+
+from lossboard import board, claims, protocol
+from lossboard.claims import FAILS, HOLDS, OPEN, UNTESTED, Claim, Comparison, Evidence, On, judge
+from lossboard.errors import UsageError
+from lossboard.records import Header, Record
+from reference.methods import catalogue
+
+HEADER = Header("toy", "toy_method", "s", "0" * 40, False, {}, {}, "2026", "batch")
+NOISE, CLEAN = On(), On(("clean",))
+
+
+@pytest.fixture
+def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> protocol.Suite:
+    monkeypatch.setenv("LOSSBOARD_ROOT", str(toy.make(tmp_path)))
+    monkeypatch.setattr(board, "source", lambda module: "s")
+    return protocol.load("toy")
+
+
+def fill(suite: protocol.Suite, method: str, score) -> list[Record]:
+    """A record for each cell, with score(task, seed); the second trial is never chosen."""
+    return [
+        Record(
+            method, task.name, task.id, seed, trial, {"lr": [0.1, 0.2][trial]}, "ok",
+            {"last": score(task.name, seed), "val": 0.5 - trial, "ece": score(task.name, seed)}, header=HEADER,
+        )
+        for task in suite.track("quick").tasks
+        for seed in range(5)
+        for trial in range(2)
+    ]  # fmt: skip
+
+
+def found(suite: protocol.Suite, records: list[Record], *parts: Comparison) -> claims.Verdict:
+    claim = Claim("id", "statement", "source", "abstract", parts)
+    return judge(claim, Evidence(suite, suite.track("quick"), records))
+
+
+def wobble(seed: int, size: float = 0.01) -> float:
+    return size * [0.0, 1.0, -1.0, 0.4, 0.1][seed]
+
+
+def test_an_effect_is_the_paired_t_interval(suite: protocol.Suite) -> None:
+    ours, other = (np.random.default_rng(i).normal(0.8, 0.02, 5) for i in (1, 2))
+    records = fill(suite, "a", lambda task, seed: ours[seed]) + fill(suite, "b", lambda task, seed: other[seed])
+    (one,) = found(suite, records, Comparison("a", "b", NOISE)).findings
+    expected = stats.ttest_rel(ours, other).confidence_interval(0.95)
+    assert (one.low, one.high) == pytest.approx((expected.low, expected.high))
+    assert one.effect == pytest.approx((ours - other).mean())
+    assert (one.tasks, one.seeds) == (("digits/dirty",), 5)
+
+
+def test_the_intervals_of_a_claim_hold_at_once(suite: protocol.Suite) -> None:
+    records = [r for i in range(3) for r in fill(suite, "abc"[i], lambda t, s, i=i: 0.5 + wobble(s) * (i + 1))]
+    alone = found(suite, records, Comparison("a", "b", NOISE)).findings[0]
+    both = found(suite, records, Comparison("a", "b", NOISE), Comparison("a", "c", NOISE)).findings[0]
+    ratio = stats.t.ppf(1 - 0.025 / 2, 4) / stats.t.ppf(1 - 0.025, 4)
+    assert (both.high - both.low) / (alone.high - alone.low) == pytest.approx(ratio)
+
+
+@pytest.mark.parametrize(
+    ("gain", "size", "asks", "verdict"),
+    [
+        (0.05, 0.01, "better", HOLDS),
+        (-0.05, 0.01, "better", FAILS),
+        (0.0, 0.0001, "better", FAILS),  # the interval excludes a gain that matters
+        (0.001, 0.0001, "better", HOLDS),  # small, but better
+        (0.0, 0.05, "better", OPEN),
+        (-0.001, 0.0001, "not worse", HOLDS),
+        (-0.02, 0.001, "not worse", FAILS),
+        (-0.005, 0.05, "not worse", OPEN),
+    ],
+)
+def test_verdicts(suite: protocol.Suite, gain: float, size: float, asks: str, verdict: str) -> None:
+    records = fill(suite, "a", lambda t, s: 0.5 + gain + wobble(s, size)) + fill(suite, "b", lambda t, s: 0.5)
+    assert found(suite, records, Comparison("a", "b", NOISE, asks)).verdict == verdict
+
+
+def test_losing_less_is_a_difference_of_differences(suite: protocol.Suite) -> None:
+    def steady(task: str, seed: int) -> float:
+        return 0.6 + wobble(seed)
+
+    def falling(task: str, seed: int) -> float:
+        return (0.9 if task == "digits/clean" else 0.7) + wobble(4 - seed)
+
+    records = fill(suite, "steady", steady) + fill(suite, "falling", falling)
+    one = found(suite, records, Comparison("steady", "falling", NOISE, "loses less")).findings[0]
+    assert one.effect == pytest.approx(0.2), "though it is less accurate everywhere"
+    assert one.verdict == HOLDS
+
+
+def test_smaller_is_better_where_the_claim_says_so(suite: protocol.Suite) -> None:
+    records = fill(suite, "a", lambda t, s: 0.1 + wobble(s)) + fill(suite, "b", lambda t, s: 0.3)
+    assert found(suite, records, Comparison("a", "b", NOISE, metric="ece", smaller=True)).verdict == HOLDS
+    assert found(suite, records, Comparison("a", "b", NOISE, metric="ece")).verdict == FAILS
+
+
+def test_a_failure_is_the_worst_value(suite: protocol.Suite) -> None:
+    def broken(records: list[Record]) -> list[Record]:
+        return [replace(r, status="diverged", metrics={}) if r.seed == 0 else r for r in records]
+
+    records = broken(fill(suite, "a", lambda *_: 0.5)) + fill(suite, "b", lambda *_: 0.5)
+    assert found(suite, records, Comparison("a", "b", NOISE)).findings[0].effect == pytest.approx(-0.1)
+    one = found(suite, records, Comparison("a", "b", NOISE, metric="ece", smaller=True)).findings[0]
+    assert one.effect == pytest.approx(-0.1), "of a metric whose worst is 1"
+
+
+def test_varying_less_is_an_f_interval(suite: protocol.Suite) -> None:
+    draw = np.random.default_rng(3)
+    a, b = draw.normal(0.5, 0.001, (2, 5)), draw.normal(0.5, 0.1, (2, 5))
+    rows = {"digits/clean": 0, "digits/dirty": 1}
+    records = fill(suite, "a", lambda t, s: a[rows[t], s]) + fill(suite, "b", lambda t, s: b[rows[t], s])
+    everywhere = Comparison("a", "b", NOISE, "varies less")
+    one = found(suite, records, everywhere).findings[0]
+    ratio = math.sqrt(a[1].var() / b[1].var())
+    factor = math.sqrt(stats.f.ppf(0.975, 4, 4))
+    assert (one.effect, one.low, one.high) == pytest.approx((ratio, ratio / factor, ratio * factor))
+    assert one.verdict == HOLDS
+    assert found(suite, records, replace(everywhere, ours="b", other="a")).verdict == FAILS
+    constant = fill(suite, "a", lambda *_: 0.5) + fill(suite, "b", lambda t, s: b[0, s])
+    none = found(suite, constant, everywhere).findings[0]
+    assert (none.verdict, none.words) == (OPEN, "no variance to compare")
+
+
+def test_what_is_not_tested_says_why(suite: protocol.Suite) -> None:
+    records = fill(suite, "a", lambda *_: 0.5) + fill(suite, "b", lambda *_: 0.5)
+    part = Comparison("a", "b", NOISE)
+
+    def reason(records: list[Record], part: Comparison) -> str:
+        one = found(suite, records, part).findings[0]
+        assert one.verdict == UNTESTED
+        return one.reason
+
+    assert "c has no complete records of digits/dirty" in reason(records, replace(part, ours="c"))
+    assert "no task with noise of 60 % and more" in reason(records, replace(part, on=On(least=0.6)))
+    assert "at least 20 classes" in reason(records, replace(part, on=On(("clean",), classes=20)))
+    assert "b has no complete" in reason([r for r in records if (r.method, r.seed, r.trial) != ("b", 2, 1)], part)
+    assert "a has no complete records of digits/clean" in reason(
+        [r for r in records if (r.method, r.task) != ("a", "digits/clean")], replace(part, asks="loses less")
+    )
+    stale = [replace(r, header=replace(HEADER, source="old")) if r.method == "a" else r for r in records]
+    assert "a has no complete" in reason(stale, part)
+
+
+def test_a_claim_is_as_good_as_its_worst_comparison(suite: protocol.Suite) -> None:
+    gains = {"a": 0.1, "b": 0.0, "c": 0.2}
+    records = [r for name, g in gains.items() for r in fill(suite, name, lambda t, s, g=g: 0.5 + g * (1 + wobble(s)))]
+    good, bad, absent = (Comparison("a", other, NOISE) for other in "bcd")
+    assert found(suite, records, good).verdict == HOLDS
+    assert found(suite, records, good, absent).verdict == UNTESTED
+    assert found(suite, records, good, bad, absent).verdict == FAILS
+
+
+def test_simulated_claims_are_rarely_wrong(suite: protocol.Suite) -> None:
+    """Two comparisons, nothing to be found: a false "holds" or a false "does not hold" in at most 5 %, nearly."""
+    draw = np.random.default_rng(4)
+    claim = Claim("id", "", "", "abstract", (Comparison("a", "b", NOISE), Comparison("c", "b", NOISE)))
+    wrong = 0
+    for _ in range(300):
+        scores = draw.normal(0.5, 0.1, (3, 5))
+        records = [r for i in range(3) for r in fill(suite, "abc"[i], lambda t, s, row=scores[i]: row[s])]
+        wrong += judge(claim, Evidence(suite, suite.track("quick"), records)).verdict != OPEN
+    assert wrong / 300 <= 0.08
+
+
+def test_a_claim_that_cannot_be_is_refused() -> None:
+    part = Comparison("a", "b", NOISE)
+    with pytest.raises(UsageError, match="evidence 'hearsay'; there are: code"):
+        Claim("id", "", "", "hearsay", (part,))
+    with pytest.raises(UsageError, match="ask one of: better"):
+        Claim("id", "", "", "abstract", (replace(part, asks="is"),))
+    with pytest.raises(UsageError, match="comparisons"):
+        Claim("id", "", "", "abstract", ())
+
+
+def test_words() -> None:
+    assert On(("clean",)).words == "clean labels"
+    assert On(("uniform_ldr", "symmetric"), least=0.6).words == "uniform noise of 60 % and more"
+    assert On(most=0.3, classes=20).words == "noise to 30 %, at least 20 classes"
+    one = claims.Finding(Comparison("a", "b", NOISE), FAILS, -0.0123, -0.02, 0.001)
+    assert one.words == "\N{MINUS SIGN}1.23 points (\N{MINUS SIGN}2.00 to 0.10)"
+
+
+def test_a_suite_without_claims_has_none(suite: protocol.Suite) -> None:
+    assert claims.claims("toy") == ()
+    assert claims.assess(suite, fill(suite, "a", lambda *_: 0.5)) == []
+
+
+# -- the noisy suite's own ---------------------------------------------------------------------------------------------
+
+
+def test_every_claim_names_methods_metrics_and_tasks_that_exist() -> None:
+    suite, methods = protocol.load("noisy"), catalogue("loss")
+    assert len(claims.claims("noisy")) >= 10
+    for claim in claims.claims("noisy"):
+        assert claim.source.endswith(")"), "with authors, venue and year"
+        for part in claim.parts:
+            assert {part.ours, part.other} <= methods.keys(), claim.id
+            assert not part.metric or part.metric in suite.metrics.columns, claim.id
+            assert any(part.on.holds(task) for task in suite.track("cpu").tasks), claim.id
+
+
+def test_at_least_ten_are_decided_by_published_records() -> None:
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-m", "lossboard", "claims", "noisy", "--json"]
+    environ = os.environ | {"LOSSBOARD_ROOT": str(root)}
+    result = subprocess.run(command, cwd=root, env=environ, capture_output=True, text=True, check=True)
+    assert sum(each["verdict"] in (HOLDS, FAILS) for each in json.loads(result.stdout)) >= 10
+
+
+def test_the_command_shows_claims_and_says_where_there_are_none(tmp_path: Path) -> None:
+    root = toy.make(tmp_path)
+    assert "suite 'toy' has no claims" in toy.call(root, "claims", "toy").stdout
+    (root / "suites" / "toy" / "claims.py").write_text(
+        "from lossboard.claims import Claim, Comparison, On\n"
+        "part = Comparison('two', 'one', On(('dirty',)))\n"
+        "CLAIMS = (Claim('two-beats-one', 'Two is more than one.', 'Peano (1889)', 'derived', (part,)),)\n"
+    )
+    assert toy.call(root, "run", "toy", "--no-page").returncode == 0
+    shown = toy.call(root, "claims", "toy", "--local").stdout
+    assert "two-beats-one: Two is more than one." in shown
+    assert "+10.00 points (10.00 to 10.00)" in shown
+    assert "1 claim: 1 holds" in shown
