@@ -35,7 +35,7 @@ class Figure:
     title: str
     label: str  # the alternative text
     caption: str
-    table: str = ""  # which table of the track has the same numbers
+    table: str  # which table, of the track or of the suite, has the same numbers
 
     @property
     def inline(self) -> Markup | None:
@@ -328,7 +328,7 @@ def shape(id: str, own: Curves, control: str, other: Curves | None) -> list[Figu
             f"{where[len(y) // 2]:.3g}, {y[-1]:.3g} at {where[-1]:.3g}"
         )
         caption = f"{WHAT[part]}, {setting}; author's defaults{both}.{cut}"
-        found.append(Figure(name, drawing.drawn(drawing.draw_curve, data), title, label, caption))
+        found.append(Figure(name, drawing.drawn(drawing.draw_curve, data), title, label, caption, "curves"))
     return found
 
 

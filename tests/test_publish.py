@@ -449,7 +449,7 @@ def test_a_dataset_shows_its_pin_and_its_noise(site: Path) -> None:
     assert text.count('aria-label="Transition matrix of') == 7  # not of clean labels, nor of what depends on the sample
     assert "A label stays with a probability of 71.15 %. Every other label has 1.15 %." in text  # 0.7 + 0.3 / 26
     assert "B → D" in text
-    assert "It depends on the sample: no matrix." in text
+    assert "No matrix: it depends on the sample." in text
     assert "The first sample of each class" in (site / "noisy" / "datasets" / "digits.html").read_text("utf-8")
     assert "The first sample" not in text  # nothing that may or may not be on a machine
 
