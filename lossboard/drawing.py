@@ -152,8 +152,11 @@ def draw_scatter(data: Data) -> Any:
         return WIDE * (at - low) / (high - low)
 
     named = [row for row in rows if row["named"]]
-    spots = [(across(row["x"]), HIGH * (high - row["y"]) / (high - low)) for row in named]
-    places = beside(spots, [row["method"] for row in named], WIDE, HIGH)
+    spots, crowd = (
+        [(across(row["x"]), HIGH * (high - row["y"]) / (high - low)) for row in rows if row["named"] is wanted]
+        for wanted in (True, False)
+    )
+    places = beside(spots, [row["method"] for row in named], WIDE, HIGH, crowd)
     x = alt.X(
         "x:Q",
         title=data["across"],
@@ -197,35 +200,51 @@ Place = tuple[float, float, str]  # of a label: dx and dy to its point in pixels
 
 
 def beside(
-    points: Sequence[tuple[float, float]], names: Sequence[str], width: float, height: float
+    points: Sequence[tuple[float, float]],
+    names: Sequence[str],
+    width: float,
+    height: float,
+    others: Sequence[tuple[float, float]] = (),
 ) -> list[Place | None]:
     """Where each name has room beside its point (pixels, y downwards), in the order given; None where it has none.
+
+    Names cover no point that is named and no other name, and none of ``others`` where that can be.
 
     >>> beside([(10.0, 50.0), (50.0, 50.0)], ["a", "b"], 100, 100)
     [(9, 0, 'left'), (9, 0, 'left')]
     """
-    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in points]
+    taken, crowd = [_around(point) for point in points], [_around(point) for point in others]
     found: list[Place | None] = []
-    for own, ((x, y), name) in enumerate(zip(points, names, strict=True)):
-        size = 6.8 * min(len(name), 17)
-        for dx, dy, align, start in (
-            (9, 0, "left", 0.0),
-            (-9, 0, "right", size),
-            (0, -11, "center", size / 2),
-            (0, 12, "center", size / 2),
-        ):
-            box = (x + dx - start, y + dy - 6, x + dx - start + size, y + dy + 6)
+    for own, (point, name) in enumerate(zip(points, names, strict=True)):
+        free = []
+        for place in PLACES:
+            box = _box(point, name, place)
             inside = box[0] >= 0 and box[1] >= -8 and box[2] <= width + 60 and box[3] <= height
             if inside and not any(_overlap(box, other) for i, other in enumerate(taken) if i != own):
-                taken.append(box)
-                found.append((dx, dy, align))
-                break
-        else:
-            found.append(None)
+                free.append((sum(_overlap(box, other) for other in crowd), place))
+        best = min(free, key=lambda each: each[0], default=(0, None))[1]
+        found.append(best)
+        if best:
+            taken.append(_box(point, name, best))
     return found
 
 
-def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+PLACES: tuple[Place, ...] = ((9, 0, "left"), (-9, 0, "right"), (0, -11, "center"), (0, 12, "center"))
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+
+
+def _box(point: tuple[float, float], name: str, place: Place) -> Box:
+    """What a name in this place covers."""
+    size = 6.8 * min(len(name), 17)
+    left = point[0] + place[0] - {"left": 0.0, "right": size, "center": size / 2}[place[2]]
+    return left, point[1] + place[1] - 6, left + size, point[1] + place[1] + 6
+
+
+def _around(point: tuple[float, float]) -> Box:
+    return point[0] - 4, point[1] - 4, point[0] + 4, point[1] + 4
+
+
+def _overlap(a: Box, b: Box) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 

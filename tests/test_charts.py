@@ -86,6 +86,7 @@ def test_names_beside_points_overlap_nothing_and_the_first_come_first() -> None:
     for a, b in itertools.combinations(boxes, 2):
         assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
     assert beside([(5.0, 5.0)] * 6, ["a_long_name"] * 6, 20, 10)[-1] is None
+    assert beside([(50.0, 50.0)], ["name"], 100, 100, [(60.0, 50.0), (40.0, 50.0)]) == [(0, -11, "center")]
 
 
 def test_a_curve_is_named_where_no_other_runs() -> None:
