@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 from lossboard import board, drawing
 from lossboard.board import Board, Row
 from lossboard.drawing import INK, OTHER, PALETTE, SHAPES
+from lossboard.names import stem
 from lossboard.protocol import Suite, Task, Track
 
 if TYPE_CHECKING:  # it needs torch
@@ -35,7 +36,7 @@ class Figure:
     title: str
     label: str  # the alternative text
     caption: str
-    table: str = ""  # which table of the track has the same numbers
+    table: str  # the file, without suffix, of the table with the same numbers
 
     @property
     def inline(self) -> Markup | None:
@@ -119,7 +120,7 @@ def _means(track: Track, ranked: Sequence[Row], default: Board, colours: Mapping
     label = f"Mean score of {len(ranked)} methods, best first: {first.method} at {100 * first.score:.1f} %"
     caption = "Filled: tuned, with the 95 % interval over seeds. Hollow: the author's defaults. At the right, the rank."
     svg = drawing.drawn(drawing.draw_means, data)
-    return Figure(f"{track.name}-means", svg, "Mean score", label, caption, "tuned")
+    return Figure(f"{track.name}-means", svg, "Mean score", label, caption, stem(track.name, "tuned"))
 
 
 def _levels(track: Track, ranked: Sequence[Row], colours: Mapping[str, str], control: str) -> list[Figure]:
@@ -132,7 +133,16 @@ def _levels(track: Track, ranked: Sequence[Row], colours: Mapping[str, str], con
         label = f"Score of {len(ranked)} methods at {', '.join(f'{100 * rate:g} %' for rate in levels)} {name} noise"
         caption = _legend(len(ranked), colours, control, datasets)
         svg = drawing.drawn(drawing.draw_levels, data)
-        found.append(Figure(f"{track.name}-noise-{name}", svg, f"Score against {name} noise", label, caption, "noise"))
+        found.append(
+            Figure(
+                f"{track.name}-noise-{name}",
+                svg,
+                f"Score against {name} noise",
+                label,
+                caption,
+                stem(track.name, "noise"),
+            )
+        )
     return found
 
 
@@ -184,7 +194,7 @@ def ranks(track: Track, ranked: Sequence[Row], colours: Mapping[str, str], most:
     caption += f" {left} more methods are ranked below." if left else ""
     svg = drawing.drawn(drawing.draw_ranks, {"rows": rows, "last": len(ranked)})
     name = f"{track.name}-ranks" if most is None else f"{track.name}-best"
-    return Figure(name, svg, "Rank intervals", label, caption, "tuned")
+    return Figure(name, svg, "Rank intervals", label, caption, stem(track.name, "tuned"))
 
 
 def _critical(track: Track, tuned: Board, colours: Mapping[str, str]) -> list[Figure]:
@@ -211,7 +221,7 @@ def _critical(track: Track, tuned: Board, colours: Mapping[str, str]) -> list[Fi
         "overlap are not told apart. The dashed line is where the bar of the first ends."
     )
     svg = drawing.drawn(drawing.draw_critical, {"rows": rows})
-    return [Figure(f"{track.name}-critical", svg, "Critical difference", label, caption, "tuned")]
+    return [Figure(f"{track.name}-critical", svg, "Critical difference", label, caption, stem(track.name, "tuned"))]
 
 
 NAMED = (
@@ -231,7 +241,7 @@ def _calibration(
     caption = f"Of the tuned trials, means over all tasks. {NAMED}"
     label = f"Score of {len(points)} methods against their calibration error"
     axes = ("expected calibration error (%)", False)
-    return _scatter(f"{track.name}-calibration", "Score and calibration", label, caption, points, axes, colours)
+    return _scatter(track, "calibration", "Score and calibration", label, caption, points, axes, colours)
 
 
 def _cost(track: Track, ranked: Sequence[Row], measures: Measures, colours: Mapping[str, str]) -> list[Figure]:
@@ -242,10 +252,11 @@ def _cost(track: Track, ranked: Sequence[Row], measures: Measures, colours: Mapp
     )
     label = f"Score of {len(points)} methods against the processor seconds of a run"
     axes = ("processor seconds of a run (log scale)", True)
-    return _scatter(f"{track.name}-cost", "Score and cost", label, caption, points, axes, colours)
+    return _scatter(track, "cost", "Score and cost", label, caption, points, axes, colours)
 
 
 def _scatter(
+    track: Track,
     name: str,
     title: str,
     label: str,
@@ -269,7 +280,8 @@ def _scatter(
     rows.sort(key=lambda row: (row["colour"] == OTHER, -row["y"]))  # the coloured are named first
     caption += f" Outside the plot, far from the others: {', '.join(far)}." if far else ""
     data = {"rows": rows, "across": axes[0], "log": axes[1], "up": "mean score (%)"}
-    return [Figure(name, drawing.drawn(drawing.draw_scatter, data), title, label, caption, "tuned")]
+    svg = drawing.drawn(drawing.draw_scatter, data)
+    return [Figure(f"{track.name}-{name}", svg, title, label, caption, stem(track.name, "tuned"))]
 
 
 def fence(values: Sequence[float]) -> tuple[float, float]:
@@ -328,7 +340,7 @@ def shape(id: str, own: Curves, control: str, other: Curves | None) -> list[Figu
             f"{where[len(y) // 2]:.3g}, {y[-1]:.3g} at {where[-1]:.3g}"
         )
         caption = f"{WHAT[part]}, {setting}; author's defaults{both}.{cut}"
-        found.append(Figure(name, drawing.drawn(drawing.draw_curve, data), title, label, caption))
+        found.append(Figure(name, drawing.drawn(drawing.draw_curve, data), title, label, caption, "curves"))
     return found
 
 

@@ -61,8 +61,12 @@ def _noise(pin: Pin, name: str, tasks: Sequence[tuple[str, protocol.Task]]) -> N
     how = tasks[0][1].corruption
     found = matrix(how, pin)
     drawn = draw(found, f"Transition matrix of {name} on {pin.name}") if found and how.rate else None
-    told, pairs = describe(found, pin.class_names) if found else ("It depends on the sample: no matrix.", ())
+    told, pairs = describe(found, pin.class_names) if found else (_no_matrix(how), ())
     return Noise(name, how.kind, how.rate, drawn, told, pairs, tuple(tasks))
+
+
+def _no_matrix(how: protocol.Corruption) -> str:
+    return "What people answered: nothing is drawn." if how.people else "No matrix: it depends on the sample."
 
 
 # -- matrices ----------------------------------------------------------------------------------------------------------

@@ -152,8 +152,11 @@ def draw_scatter(data: Data) -> Any:
         return WIDE * (at - low) / (high - low)
 
     named = [row for row in rows if row["named"]]
-    spots = [(across(row["x"]), HIGH * (high - row["y"]) / (high - low)) for row in named]
-    places = beside(spots, [row["method"] for row in named], WIDE, HIGH)
+    spots, crowd = (
+        [(across(row["x"]), HIGH * (high - row["y"]) / (high - low)) for row in rows if row["named"] is wanted]
+        for wanted in (True, False)
+    )
+    places = beside(spots, [row["method"] for row in named], WIDE, HIGH, crowd)
     x = alt.X(
         "x:Q",
         title=data["across"],
@@ -197,35 +200,51 @@ Place = tuple[float, float, str]  # of a label: dx and dy to its point in pixels
 
 
 def beside(
-    points: Sequence[tuple[float, float]], names: Sequence[str], width: float, height: float
+    points: Sequence[tuple[float, float]],
+    names: Sequence[str],
+    width: float,
+    height: float,
+    others: Sequence[tuple[float, float]] = (),
 ) -> list[Place | None]:
     """Where each name has room beside its point (pixels, y downwards), in the order given; None where it has none.
 
-    >>> beside([(10.0, 50.0), (12.0, 50.0)], ["a", "b"], 100, 100)
-    [(-9, 0, 'right'), (9, 0, 'left')]
+    Names cover no point that is named and no other name, and none of ``others`` where that can be.
+
+    >>> beside([(10.0, 50.0), (50.0, 50.0)], ["a", "b"], 100, 100)
+    [(9, 0, 'left'), (9, 0, 'left')]
     """
-    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in points]
+    taken, crowd = [_around(point) for point in points], [_around(point) for point in others]
     found: list[Place | None] = []
-    for own, ((x, y), name) in enumerate(zip(points, names, strict=True)):
-        size = 6.8 * min(len(name), 17)
-        for dx, dy, align, start in (
-            (9, 0, "left", 0.0),
-            (-9, 0, "right", size),
-            (0, -11, "center", size / 2),
-            (0, 12, "center", size / 2),
-        ):
-            box = (x + dx - start, y + dy - 6, x + dx - start + size, y + dy + 6)
+    for own, (point, name) in enumerate(zip(points, names, strict=True)):
+        free = []
+        for place in PLACES:
+            box = _box(point, name, place)
             inside = box[0] >= 0 and box[1] >= -8 and box[2] <= width + 60 and box[3] <= height
             if inside and not any(_overlap(box, other) for i, other in enumerate(taken) if i != own):
-                taken.append(box)
-                found.append((dx, dy, align))
-                break
-        else:
-            found.append(None)
+                free.append((sum(_overlap(box, other) for other in crowd), place))
+        best = min(free, key=lambda each: each[0], default=(0, None))[1]
+        found.append(best)
+        if best:
+            taken.append(_box(point, name, best))
     return found
 
 
-def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+PLACES: tuple[Place, ...] = ((9, 0, "left"), (-9, 0, "right"), (0, -11, "center"), (0, 12, "center"))
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+
+
+def _box(point: tuple[float, float], name: str, place: Place) -> Box:
+    """What a name in this place covers."""
+    size = 6.8 * min(len(name), 17)
+    left = point[0] + place[0] - {"left": 0.0, "right": size, "center": size / 2}[place[2]]
+    return left, point[1] + place[1] - 6, left + size, point[1] + place[1] + 6
+
+
+def _around(point: tuple[float, float]) -> Box:
+    return point[0] - 4, point[1] - 4, point[0] + 4, point[1] + 4
+
+
+def _overlap(a: Box, b: Box) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
@@ -236,7 +255,7 @@ def draw_curve(data: Data) -> Any:
     lines, (low, high) = data["lines"], data["domain"]
     left, right = data["x"][0], data["x"][-1]
     points = [
-        {"name": line["name"], "colour": line["colour"], "x": x, "y": y}
+        {"name": line["name"], "colour": line["colour"], "x": x, "y": y if low <= y <= high else None}
         for line in lines
         for x, y in zip(data["x"], line["y"], strict=True)
     ]
@@ -246,7 +265,7 @@ def draw_curve(data: Data) -> Any:
     wide, fixed = alt.Scale(domain=[left, right], nice=False), alt.Scale(domain=[low, high], nice=False)
     x = alt.X("x:Q", title=data["across"], scale=wide, axis=alt.Axis(grid=True, tickCount=5))
     y = alt.Y("y:Q", title=data["up"], scale=fixed, axis=alt.Axis(grid=True, tickCount=5))
-    base = alt.Chart(alt.InlineData(values=points)).mark_line(clip=True)
+    base = alt.Chart(alt.InlineData(values=points)).mark_line()
     dash = alt.condition(f"datum.colour == '{OTHER}'", alt.value([5, 3]), alt.value([1, 0]))
     size = alt.condition(f"datum.colour == '{OTHER}'", alt.value(1.5), alt.value(2.2))
     colour = alt.Color("colour:N", scale=None)
@@ -269,10 +288,10 @@ def _dense(path: Sequence[tuple[float, float]], step: float = 4.0) -> list[tuple
 
 
 def along(paths: Sequence[Sequence[tuple[float, float]]], names: Sequence[str]) -> list[tuple[float, float]]:
-    """The middle of each path's name, beside it where all paths and earlier names are farthest (pixels, y downwards).
+    """The middle of each path's name (pixels, y downwards): beside it, clear of paths and names, far from other paths.
 
-    >>> along([[(0.0, 50.0), (380.0, 50.0)], [(0.0, 62.0), (380.0, 62.0)]], ["up", "down"])[0][1] < 50
-    True
+    >>> along([[(100.0, 50.0), (104.0, 50.0)], [(100.0, 62.0), (104.0, 62.0)]], ["upper", "lower"])
+    [(100.0, 38.0), (100.0, 74.0)]
     """
     found: list[tuple[float, float]] = []
     for path, name in zip(paths, names, strict=True):
@@ -280,10 +299,13 @@ def along(paths: Sequence[Sequence[tuple[float, float]]], names: Sequence[str]) 
         spots = [(x, y + side) for x, y in path if half < x < WIDE - half for side in (-12, 12)]
         spots = [(x, y) for x, y in spots if 8 < y < LOW - 8] or [(WIDE / 2, LOW / 2)]
 
-        def room(spot: tuple[float, float], half: float = half) -> float:
+        others = [each for each in paths if each is not path]
+
+        def room(spot: tuple[float, float], half: float = half, others: Any = others) -> tuple[float, float]:
             near = [abs(y - spot[1]) for each in paths for x, y in each if abs(x - spot[0]) <= half]
             clash = [abs(y - spot[1]) - 3 for x, y in found if abs(x - spot[0]) <= 2 * half]
-            return round(min([*near, *clash, 11.5]), 1)
+            apart = [abs(y - spot[1]) for each in others for x, y in each if abs(x - spot[0]) <= 4]
+            return round(min([*near, *clash, 10]), 1), round(min([*apart, 60]), 1)
 
         found.append(max(spots, key=room))
     return found

@@ -85,7 +85,11 @@ def _suite_files(templates: jinja2.Environment, view: SuiteView) -> Iterator[tup
         up = "../" * file.count("/")
         return file, templates.get_template(template).render(own, view=view, suite=view.suite, up=up, top=f"../{up}")
 
-    general, of_track = tables.of_suite(view), {shown.track.name: tables.of_track(view, shown) for shown in view.tracks}
+    shapes = _curves(view.methods)
+    general, of_track = (
+        tables.of_suite(view, shapes),
+        {shown.track.name: tables.of_track(view, shown) for shown in view.tracks},
+    )
     yield page("suite.html", "index.html")
     yield page("protocol.html", "protocol.html")
     yield page("claims.html", "claims.html")
@@ -102,20 +106,20 @@ def _suite_files(templates: jinja2.Environment, view: SuiteView) -> Iterator[tup
             yield f"charts/{stem(figure.name)}.svg", figure.file
     for name, dataset in datasets(view.suite).items():
         yield page("dataset.html", f"datasets/{stem(name)}.html", name=name, dataset=dataset)
-    yield from (page("method.html", page_name(id), **_method(view, id)) for id in view.ids)
+    yield from (page("method.html", page_name(id), **_method(view, id, shapes)) for id in view.ids)
     for table in itertools.chain(general, *of_track.values()):
         yield from ((f"data/{name}", content) for name, content in table.files().items())
     yield from ((f"records/{file}.jsonl", text) for file, text in view.batches.items())
 
 
-def _method(view: SuiteView, id: str) -> dict[str, Any]:
+def _method(view: SuiteView, id: str, shapes: Mapping[str, Curves | str]) -> dict[str, Any]:
     """What the page of a method shows beside what every page of its suite has."""
-    method, control = view.methods.get(id), view.methods.get(view.suite.control)
-    results = [found for track in view.tracks if (found := views.results(track, id, view.suite.control))]
+    method, control = view.methods.get(id), view.suite.control
+    results = [found for track in view.tracks if (found := views.results(track, id, control))]
     commits = {(made.commit, made.dirty): None for made in view.environments if made.commit and id in made.methods}
     own = {"id": id, "method": method, "results": results, "commits": list(commits), "theory": _theory(method)}
     about = [each for each in view.claims if any(part.ours == id for part in each.claim.parts)]
-    return own | {"shape": _shape(method, control), "claims": about}
+    return own | {"shape": _shape(id, control, shapes), "claims": about}
 
 
 def _scales(found: Assessment) -> list[tuple[Verdict, charts.Axis | None]]:
@@ -137,17 +141,22 @@ def _theory(method: Method | None) -> Facts | str | None:
     return theory(method)
 
 
-def _shape(method: Method | None, control: Method | None) -> list[charts.Figure] | str | None:
-    """The curves of a loss, or why it has none; None for what is no loss."""
-    if method is None or method.kind != "loss":
-        return None
+def _curves(methods: Mapping[str, Method]) -> dict[str, Curves | str]:
+    """The curves of the losses among these methods, or why one has none."""
+    losses = {id: method for id, method in methods.items() if method.kind == "loss"}
+    if not losses:
+        return {}
     from lossboard.theory import curves
 
-    own = curves(method)
-    if isinstance(own, str):
+    return {id: curves(method) for id, method in sorted(losses.items())}
+
+
+def _shape(id: str, control: str, shapes: Mapping[str, Curves | str]) -> list[charts.Figure] | str | None:
+    """The charts of a loss's curves, or why it has none; None for what is no loss."""
+    own, other = shapes.get(id), shapes.get(control)
+    if own is None or isinstance(own, str):
         return own
-    other: Curves | str = curves(control) if control and control.id != method.id else ""
-    return charts.shape(method.id, own, control.id if control else "", None if isinstance(other, str) else other)
+    return charts.shape(id, own, control, None if other is None or isinstance(other, str) or id == control else other)
 
 
 def _design() -> Path:

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from lossboard.names import stem
 
 if TYPE_CHECKING:
     from lossboard.views import Entry, SuiteView, TrackView
+    from reference.curves import Curves
 
 DIGITS = 8  # significant: more than a record has
 KINDS = {  # of columns, by name; all others hold numbers
@@ -101,13 +102,15 @@ def number(value: float | None) -> float | None:
 # -- of a suite --------------------------------------------------------------------------------------------------------
 
 
-def of_suite(view: SuiteView) -> list[Table]:
-    """The tables of what a suite compares, and on what."""
-    return [
+def of_suite(view: SuiteView, shapes: Mapping[str, Curves | str]) -> list[Table]:
+    """The tables of what a suite compares, and on what; with the curves of its losses."""
+    tables = [
         Table("methods", "The methods of the suite", [_method(view, id) for id in view.ids]),
         Table("tasks", "The tasks of every track, as they are pinned", _pins(view)),
-        *([Table("claims", "Claims of papers, comparison by comparison", _claims(view))] if view.claims else []),
+        Table("claims", "Claims of papers, comparison by comparison", _claims(view)),
+        Table("curves", "The shapes of the losses", _curves(shapes)),
     ]
+    return [table for table in tables if table.rows]
 
 
 def of_track(view: SuiteView, shown: TrackView) -> list[Table]:
@@ -188,6 +191,15 @@ def _pins(view: SuiteView) -> list[Line]:
         for track in view.suite.tracks.values()
         for block in track.blocks
         for task in block.tasks
+    ]
+
+
+def _curves(shapes: Mapping[str, Curves | str]) -> list[Line]:
+    return [
+        {"method": id, "margin": margin, "probability": p, "loss": value, "gradient": weight}
+        for id, own in shapes.items()
+        if not isinstance(own, str)
+        for margin, p, value, weight in zip(own.margins, own.probabilities, own.values, own.weights, strict=True)
     ]
 
 

@@ -19,7 +19,7 @@ from lossboard.records import StoreError, write_atomically
 from lossboard.sources import source
 from lossboard.train import one_thread
 from reference.curves import Curves
-from reference.curves import curves as drawn
+from reference.curves import curves as along_a_line
 from reference.methods import Method, catalogue
 from reference.theory import Facts, Family, Minima, Sums, left_out, measure
 
@@ -49,7 +49,7 @@ def curves(method: Method) -> Curves | str:
     """The shape of a loss at its author's defaults, or why it has none. Measured anew: it takes milliseconds."""
     one_thread()
     try:
-        return drawn(method)
+        return along_a_line(method)
     except Exception as error:  # of a contributed loss, which may break its contract in any way
         return f"it could not be measured ({type(error).__name__})"
 

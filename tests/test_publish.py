@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import math
 import random
 import re
@@ -16,9 +18,10 @@ from urllib.parse import urldefrag, urlsplit
 
 import pytest
 
-from lossboard import board, paths, protocol, records
-from lossboard.markup import mathml, prose
-from lossboard.publish import MANIFEST, page_name, publish
+from lossboard import board, datasets, paths, protocol, records
+from lossboard.markup import bibtex, mathml, prose
+from lossboard.names import page_name, stem
+from lossboard.publish import MANIFEST, publish
 from lossboard.records import Header, Record, StoreError
 from lossboard.sources import source
 from reference.methods import Method, catalogue
@@ -166,7 +169,14 @@ def pages(folder: Path) -> list[Path]:
 def test_every_suite_and_method_has_a_page(site: Path) -> None:
     assert (site / "index.html").is_file()
     names = {path.name for path in (site / "noisy").glob("*.html")}
-    assert names == {"index.html", "gone.html", *(f"{method}.html" for method in catalogue("loss"))}
+    own = {"index.html", "protocol.html", "downloads.html"}
+    assert names == own | {"gone.html", *(f"{method}.html" for method in catalogue("loss"))}
+    suite = protocol.load("noisy")
+    assert {path.stem for path in (site / "noisy" / "datasets").iterdir()} == {
+        task.dataset for task in suite.tasks.values()
+    }
+    tasks = {path.name for path in (site / "noisy" / "tasks").iterdir()}
+    assert tasks == {f"quick-digits-{task.name.split('/')[1]}.html" for task in suite.track("quick").tasks}
 
 
 def test_the_index_names_every_method_that_may_be_first(root: Path, tmp_path: Path) -> None:
@@ -231,8 +241,8 @@ def test_two_builds_are_the_same_bytes(
 def test_numbers_are_the_boards(site: Path, found: list[Record]) -> None:
     suite = protocol.load("noisy")
     track = suite.track("quick")
-    page = Page(site / "noisy" / "index.html")
-    for table, kind in enumerate(("tuned", "default")):
+    for file, table, kind in (("index.html", 0, "tuned"), ("tracks/quick.html", 1, "default")):
+        page = Page(site / "noisy" / file)
         shown = board.build(suite, track, found, kind)
         assert [row for row in shown.rows if row.rank]
         for row in shown.rows:
@@ -252,8 +262,8 @@ def test_stale_and_incomplete_methods_are_shown_unranked(site: Path) -> None:
     assert page.row(0, "focal")[0] == page.row(0, "js")[0] == "–"
     assert set(names[-2:]) == {"focal", "js"}
     assert page.row(0, "focal")[-1] == "stale"
-    assert page.row(0, "js")[-2] == "85 %"
-    assert "–" in page.row(0, "js")[3:-2]
+    assert page.row(0, "js")[-3] == "85 %"
+    assert "–" in page.row(0, "js")[3:-3]
     assert page.row(0, "mse")[-1] == "7 failed"
     assert page.row(0, "gone")[-1] == "not in the catalogue"
     assert any(row[0].startswith("Not ranked") for row in page.tables[0])
@@ -261,11 +271,33 @@ def test_stale_and_incomplete_methods_are_shown_unranked(site: Path) -> None:
 
 
 def test_charts_tell_what_they_show(site: Path) -> None:
-    text = (site / "noisy" / "index.html").read_text("utf-8")
-    assert text.count('<svg role="img" aria-label="') == 3
-    assert len(re.findall(r"<title>(?:Mean score|Score) of 6 methods", text)) == 3
+    text = (site / "noisy" / "tracks" / "quick.html").read_text("utf-8")
+    assert text.count('<svg role="img" aria-label="') == text.count("<figcaption>") == 6  # no calibration error here
+    assert len(re.findall(r"<title>(?:Mean score|Score|Rank intervals|Mean ranks) of 6 methods", text)) == 6
     for method in (*METHODS, "mse", "gone"):
-        assert f">{method}</text>" in text
+        assert text.count(f">{method}</text>") >= 3
+    index = (site / "noisy" / "index.html").read_text("utf-8")
+    alternatives = re.findall(r'<img src="charts/([\w-]+).svg" alt="(Score of 6 methods[^"]*)"', index)
+    assert [name for name, _ in alternatives] == ["quick-noise-uniform", "quick-noise-class"]
+    assert all(f"<title>{words}" in text for _, words in alternatives)
+
+
+def test_a_chart_too_large_for_a_page_is_a_file(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lossboard.charts.LARGEST_INLINE", 1000)
+    site = publish(tmp_path, {"noisy": invented(seeds=range(10))}).parent
+    page = Page(site / "noisy" / "tracks" / "quick.html")
+    images = [value for tag, key, value in page.attributes if (tag, key) == ("img", "src")]
+    assert "../charts/quick-means.svg" in images
+    assert len(images) == len([1 for tag, key, value in page.attributes if (tag, key) == ("img", "alt") and value]) == 6
+
+
+def test_the_critical_difference_is_what_the_test_says(site: Path, found: list[Record]) -> None:
+    suite = protocol.load("noisy")
+    tested = board.friedman(board.build(suite, suite.track("quick"), found), suite.track("quick"))
+    assert tested
+    text = (site / "noisy" / "tracks" / "quick.html").read_text("utf-8")
+    assert f"critical difference at 5 %, {tested[1].difference:.1f} ranks" in text
+    assert f"Mean rank over {tested[2]} draws" in text
 
 
 def test_contributed_text_is_escaped(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,7 +311,9 @@ def test_contributed_text_is_escaped(root: Path, tmp_path: Path, monkeypatch: py
     contributed = Method("evil", "loss", evil, "evil_module", {EVIL: 1.0}, {}, tags=(EVIL,))
     monkeypatch.setattr("lossboard.run.suite_methods", lambda suite: {**catalogue("loss"), "evil": contributed})
     head = header("ce", env={EVIL: EVIL}, file=EVIL, started=EVIL)
-    found = invented(["ce", EVIL, "../../up", "\udc80", "index"], range(10), head=lambda method: head)
+    found = invented(
+        ["ce", EVIL, "../../up", "\udc80", "index", "\u202eltr", "=1+1"], range(10), head=lambda method: head
+    )
     found += [
         replace(r, status="error", error=f"\ud800{EVIL}", params={EVIL: 1.0})
         for r in invented(["evil"], (0, 1), head=lambda m: head)
@@ -290,13 +324,14 @@ def test_contributed_text_is_escaped(root: Path, tmp_path: Path, monkeypatch: py
         assert "script" not in page.tags
         assert not any(key.startswith("on") or "javascript" in value for _, key, value in page.attributes), path
         assert "<script" not in path.read_text("utf-8")
-    assert (
-        "&lt;script&gt;alert"
-        in (site / "noisy" / "index.html").read_text("utf-8").split("<figure", 1)[1].split("</figure>")[0]
-    )
+    track = (site / "noisy" / "tracks" / "quick.html").read_text("utf-8")
+    assert "&lt;script&gt;alert" in track.split("<figure", 1)[1].split("</figure>")[0]
+    for chart in (site / "noisy" / "charts").iterdir():
+        assert "<script" not in chart.read_text("utf-8")
+        Page(chart)
     text = (site / "noisy" / "evil.html").read_text("utf-8")
     assert text.count("&lt;script&gt;") >= 6
-    assert {path.name for path in tmp_path.iterdir()} == {"index.html", "noisy", "assets", MANIFEST}
+    assert {path.name for path in tmp_path.iterdir()} == {"index.html", "submit.html", "noisy", "assets", MANIFEST}
 
 
 def test_no_records_at_all(root: Path, tmp_path: Path) -> None:
@@ -318,8 +353,9 @@ def test_a_single_method_and_a_single_seed(root: Path, tmp_path: Path) -> None:
 
 def test_a_track_of_many_tasks_has_a_column_a_dataset(root: Path, tmp_path: Path) -> None:
     found = invented(["ce", "gce"], track="cpu")
-    page = Page(publish(tmp_path, {"noisy": found}).parent / "noisy" / "index.html")
-    assert page.tables[0][0][3:-2] == [
+    folder = publish(tmp_path, {"noisy": found}).parent / "noisy"
+    page = Page(folder / "index.html")
+    assert page.tables[0][0][3:-5] == [
         *("letter", "vowel", "pendigits", "satimage", "usps", "dna", "shuttle", "mnist", "fashion_mnist"),
     ]
     suite = protocol.load("noisy")
@@ -327,7 +363,124 @@ def test_a_track_of_many_tasks_has_a_column_a_dataset(root: Path, tmp_path: Path
     letter = [score.mean for name, score in row.tasks.items() if name.startswith("letter/")]
     assert len(letter) == 7
     assert page.row(0, "gce")[3].startswith(f"{100 * sum(letter) / 7:.1f}±")
-    assert page.row(1, "gce")[2].startswith(f"{100 * row.tasks['letter/clean'].mean:.1f}±")
+    task = Page(folder / "tasks" / "cpu-letter-clean.html")
+    assert task.row(0, "gce")[1].startswith(f"{100 * row.tasks['letter/clean'].mean:.1f}±")
+
+
+def test_every_page_of_a_full_track_stays_small(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lossboard.drawing.render", lambda chart: "<svg " + 'width="1" height="1" ' * 1500 + "/>")
+    ids = [f"a_method_of_long_name_{i}" for i in range(67)]
+    site = publish(tmp_path, {"noisy": [*invented(ids, track="cpu"), *invented(ids, range(10))]}).parent
+    sizes = {path: path.stat().st_size for path in pages(site)}
+    assert len([path for path in sizes if path.parent.name == "tasks"]) == 57 + 7
+    assert max(sizes.values()) < 300_000, max(sizes, key=sizes.__getitem__)
+
+
+# -- tasks, datasets, tables -------------------------------------------------------------------------------------------
+
+
+def test_a_task_shows_every_method_with_its_trial_and_its_records(site: Path, found: list[Record]) -> None:
+    suite = protocol.load("noisy")
+    shown = board.build(suite, suite.track("quick"), found)
+    page = Page(site / "noisy" / "tasks" / "quick-digits-uniform-0.6.html")
+    rows = [[cell.strip() for cell in cells] for cells in page.tables[0][1:]]
+    assert {row[0] for row in rows} == {row.method for row in shown.rows}
+    for row in shown.rows:
+        score, cells = row.tasks["digits/uniform-0.6"], page.row(0, row.method)
+        assert cells[1].startswith(f"{100 * score.mean:.1f}")
+        assert str(score.trial) in cells
+        assert f"lr {score.params['lr']:.4g}" in " ".join(cells)
+    means = [float(row[1].split("±")[0]) for row in rows]
+    assert means == sorted(means, reverse=True)
+
+
+def test_rows_say_when_they_were_measured_and_from_which_code(root: Path, tmp_path: Path) -> None:
+    late = invented(
+        ["gce"], (0, 1), head=lambda method: header(method, started="2026-03-04T00:00:00Z", commit="f" * 40)
+    )
+    site = publish(tmp_path, {"noisy": [*invented(["ce"], (0, 1)), *late]}).parent
+    page = Page(site / "noisy" / "index.html")
+    assert page.row(0, "ce")[-2] == "2026-01-02"
+    assert page.row(0, "gce")[-2] == "2026-03-04"
+    text = (site / "noisy" / "gce.html").read_text("utf-8")
+    assert "git checkout ffffffffffff\nnox -s suite-noisy -- --track quick --only ce,gce --fresh" in text
+
+
+def test_tables_are_the_boards_in_every_format(site: Path, found: list[Record]) -> None:
+    from pyarrow import parquet
+
+    suite = protocol.load("noisy")
+    shown = board.build(suite, suite.track("quick"), found)
+    folder = site / "noisy" / "data"
+    with (folder / "quick-tuned.csv").open(newline="", encoding="utf-8") as file:
+        text = list(csv.DictReader(file))
+    rows = json.loads((folder / "quick-tuned.json").read_text("utf-8"))["rows"]
+    binary = parquet.read_table(folder / "quick-tuned.parquet").to_pylist()
+    assert rows == binary
+    assert [row["method"] for row in rows] == [row["method"] for row in text] == [row.method for row in shown.rows]
+    for row, line, cells in zip(shown.rows, rows, text, strict=True):
+        assert line["mean"] == pytest.approx(row.score)
+        assert float(cells["mean"]) == line["mean"]
+        assert (line["rank_low"], line["rank_high"]) == (row.rank or (None, None))
+        assert cells["rank_low"] == ("" if row.rank is None else str(row.rank[0]))
+        assert line["stale"] is row.stale
+        assert cells["stale"] == str(row.stale).lower()
+        for task, score in row.tasks.items():
+            assert line[task] == pytest.approx(score.mean)
+    listed = (site / "noisy" / "downloads.html").read_text("utf-8")
+    assert all(f'href="data/{path.name}"' in listed for path in folder.iterdir())
+
+
+def test_a_cell_of_a_table_is_no_formula(root: Path, tmp_path: Path) -> None:
+    site = publish(tmp_path, {"noisy": invented(["ce", "=cmd|' /C calc'!A0"], (0,))}).parent
+    for path in (site / "noisy" / "data").glob("*.csv"):
+        assert not re.search(r"(^|,)\"?=cmd", path.read_text("utf-8"), re.MULTILINE), path
+    rows = json.loads((site / "noisy" / "data" / "quick-tuned.json").read_text("utf-8"))["rows"]
+    assert {row["method"] for row in rows} == {"ce", "=cmd|' /C calc'!A0"}
+
+
+def test_a_dataset_shows_its_pin_and_its_noise(site: Path) -> None:
+    from lossboard.data import pins
+
+    text = (site / "noisy" / "datasets" / "letter.html").read_text("utf-8")
+    pin = pins()["letter"]
+    assert all(hash in text for hash in pin.content.values())
+    assert pin.license in text
+    assert text.count('aria-label="Transition matrix of') == 7  # not of clean labels, nor of what depends on the sample
+    assert "A label stays with a probability of 71.15 %. Every other label has 1.15 %." in text  # 0.7 + 0.3 / 26
+    assert "B → D" in text
+    assert "No matrix: it depends on the sample." in text
+    assert "The first sample of each class" in (site / "noisy" / "datasets" / "digits.html").read_text("utf-8")
+    assert "The first sample" not in text  # nothing that may or may not be on a machine
+
+
+def test_a_matrix_is_drawn_cell_by_cell() -> None:
+    drawn = datasets.draw([[0.64, 0.36, 0], [0, 0.64, 0.36], [0.04, 0, 0.96]], "m")
+    found = {opacity: cells for cells, opacity in re.findall(r'd="([^"]+)" fill-opacity="([\d.]+)"', drawn)}
+    assert found == {
+        "0.8": "M0 0h1v1h-1zM1 1h1v1h-1z",
+        "0.6": "M1 0h1v1h-1zM2 1h1v1h-1z",
+        "0.2": "M0 2h1v1h-1z",
+        "0.98": "M2 2h1v1h-1z",
+    }
+    assert '<rect width="3" height="3" fill-opacity="0"/>' in drawn
+
+
+def test_the_protocol_has_every_task(site: Path) -> None:
+    text = (site / "noisy" / "protocol.html").read_text("utf-8")
+    assert all(f"<code>{task.id}</code>" in text for task in protocol.load("noisy").tasks.values())
+
+
+def test_a_page_may_load_its_own_files_only(site: Path) -> None:
+    for path in pages(site):
+        page = Page(path)
+        policy = dict(
+            part.split(" ", 1) for part in next(v for _, k, v in page.attributes if "default-src" in v).split("; ")
+        )
+        assert policy["default-src"] == "'none'"
+        assert not any("unsafe" in value or "*" in value for value in policy.values())
+        assert not {"script", "style", "iframe", "object", "embed", "form"} & page.tags
+        assert not any(key == "style" for _, key, _ in page.attributes), path
 
 
 # -- files -------------------------------------------------------------------------------------------------------------
@@ -390,7 +543,10 @@ def test_a_folder_that_cannot_be_written_is_one_clear_error(root: Path, tmp_path
 
 def test_page_names_are_safe_and_distinct() -> None:
     assert page_name("gce") == "gce.html"
-    odd = [page_name(name) for name in ("index", "Gce", "../x", "", "a" * 200, "a/b", "\ud800", "method-x")]
+    odd = [
+        page_name(name)
+        for name in ("index", "protocol", "downloads", "Gce", "../x", "", "a" * 200, "a/b", "\ud800", "method-x")
+    ]
     assert len(set(odd)) == len(odd)
     assert all(re.fullmatch(r"method-[0-9a-f]{12}\.html", name) for name in odd)
 
@@ -416,3 +572,19 @@ def test_prose_marks_code_and_papers() -> None:
     assert prose("``a<b`` -> arXiv:2106.03110") == (
         '<code>a&lt;b</code> → <a href="https://arxiv.org/abs/2106.03110">arXiv:2106.03110</a>'
     )
+
+
+def test_files_of_tasks_stay_in_their_folder() -> None:
+    assert stem("quick", "digits/uniform-0.3") == "quick-digits-uniform-0.3"
+    odd = [stem("a", name) for name in ("../up", "", "a//b", "..", "<b>", "\udc80", "x" * 200, "a/.b", "\u202e")]
+    assert len(set(odd)) == len(odd)
+    assert all(re.fullmatch(r"x-[0-9a-f]{12}", name) for name in odd)
+
+
+def test_bibtex_is_what_the_citation_says() -> None:
+    entry = bibtex(catalogue("loss")["aldr"])
+    assert entry.startswith("@misc{zhu2023,")
+    for line in ("author = {Zhu and Ying and Yang}", "eprint = {2112.14869}", "booktitle = {ICML}"):
+        assert line in entry
+    assert "Zhou and others" in bibtex(catalogue("loss")["agce"])
+    assert bibtex(catalogue("loss")["ce"]) == ""  # no arXiv number
