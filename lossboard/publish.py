@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import jinja2
 
-from lossboard import board, charts, markup, paths, protocol, records, statistics
+from lossboard import board, charts, markup, paths, protocol, records, scripts, statistics
 from lossboard.board import Board, Row, Score
 from lossboard.markup import Interval
 from lossboard.records import Record, StoreError, write_atomically
@@ -43,8 +43,14 @@ def publish(out: Path, found: Mapping[str, Sequence[Record]]) -> Path:
     views = [_suite(name, found[name]) for name in sorted(found)]
     files = {f"assets/{path.name}": path.read_text("utf-8") for path in sorted((_design() / "assets").glob("*.*"))}
     files["index.html"] = templates.get_template("index.html").render(suites=views, top="")
+    entries = [
+        scripts.Entry(f"{view.suite.name}/{page_name(id)}", id, view.suite.title, view.methods.get(id))
+        for view in views
+        for id in view.ids
+    ]
+    files["assets/methods.js"] = scripts.index(entries)
     for view in views:
-        files |= _pages(templates, view)
+        files |= _pages(templates, view) | _scores(view)
     _write(out, files)
     return out / "index.html"
 
@@ -259,6 +265,17 @@ def _pages(templates: jinja2.Environment, view: SuiteView) -> dict[str, str]:
         own = {"id": id, "method": method, "results": results, "commits": list(commits), "theory": _theory(method)}
         files[f"{name}/{page_name(id)}"] = page.render(own, view=view, suite=view.suite, top="../")
     return files
+
+
+def _scores(view: SuiteView) -> dict[str, str]:
+    """What the comparison of methods on a board needs, loaded when it is asked for."""
+    return {
+        f"{view.suite.name}/scores/{shown.track}-{shown.kind}.js": scripts.scores(
+            shown, board.strata(track.track.tasks)
+        )
+        for track in view.tracks
+        for shown in track.boards
+    }
 
 
 def _theory(method: Method | None) -> Facts | str | None:
