@@ -146,18 +146,16 @@
 
   // -- a board --------------------------------------------------------------------------------------------------------
 
-  const NUMBER = /^[<>≤≥]?\s*[-+]?[\d.]/;
+  const NUMBER = /^[<>≤≥]?\s*[-+]?(\d*\.?\d+)(e[-+]?\d+)?\s*([±–%a-zµ].*)?$/i; // not a date
   const said = (cell) => (cell.dataset.sort ?? cell.textContent).trim().replaceAll("−", "-").replaceAll(",", "");
   const missing = (text) => text === "" || text === "–";
 
   class Board {
     /** ``table`` has the columns rank and method first, rows in the order of the ranking, and a body for each tie. */
     constructor(table) {
-      const {board, part} = table.dataset;
       this.table = table;
-      this.board = board;
-      this.key = [board.split("/")[1], ...(part ? [part] : [])].join(".");
-      this.tools = !part; // a part of a board is sorted, and nothing else
+      this.board = table.dataset.board;
+      [this.suite, this.key] = this.board.split("/");
       this.heads = [...table.tHead.rows].at(-1).cells;
       this.titles = [...this.heads].map((head) => head.textContent.trim());
       this.bodies = [...table.tBodies];
@@ -165,20 +163,18 @@
         const link = row.querySelector("th.name a");
         return {row, body, link, method: link.textContent.trim(), cells: [...row.cells], ranked: /\d/.test(row.cells[0].textContent)};
       }));
-      this.state = this.blank();
+      this.state = {sort: "", filter: "", show: "", compare: []};
+      this.ordered = ""; // as the rows are now
+      this.compared = ""; // as the comparison is now
       this.addButtons();
-      if (this.tools) this.addTools();
-    }
-
-    blank() {
-      return {sort: "", filter: "", show: "", compare: []};
+      this.addTools();
     }
 
     row(method) {
       return this.rows.find((each) => each.method === method);
     }
 
-    // What is added to the page.
+    // -- what is added to the page
 
     addButtons() {
       for (const [i, head] of [...this.heads].entries()) {
@@ -189,9 +185,8 @@
     }
 
     addTools() {
-      const suite = this.board.split("/")[0];
       const tags = new Map((globalThis.lossboardMethods ?? [])
-        .filter(([href]) => href.startsWith(`${suite}/`)).map(([, id, , , , tags]) => [id, tags]));
+        .filter(([href]) => href.startsWith(`${this.suite}/`)).map(([, id, , , , tags]) => [id, tags]));
       for (const each of this.rows) {
         each.tags = tags.get(each.method) ?? [];
         each.text = [each.method, ...each.tags, each.cells.at(-1).textContent].join(" ").toLowerCase();
@@ -224,12 +219,13 @@
       this.clear.addEventListener("click", () => { this.filterField.focus({preventScroll: true}); this.change({compare: []}); });
     }
 
-    // What happens.
+    // -- what happens
 
     sortBy(i) {
       const title = this.titles[i];
       const turned = {[title]: `-${title}`, [`-${title}`]: title}[this.state.sort];
-      const first = i === 0 ? (this.state.sort ? "" : `-${title}`) : this.isNumeric(i) ? `-${title}` : title; // best first
+      const falling = this.isNumeric(i) && !title.endsWith("rank"); // best first
+      const first = i === 0 ? (this.state.sort ? "" : `-${title}`) : (falling ? "-" : "") + title;
       this.change({sort: i === 0 ? first : turned ?? first});
     }
 
@@ -252,11 +248,9 @@
       const get = (name) => parameters.get(`${this.key}.${name}`) ?? "";
       const sort = get("sort");
       const known = this.titles.some((title) => sort === title || sort === `-${title}`) && sort !== this.titles[0];
-      this.state = {...this.blank(), sort: known ? sort : ""};
-      if (!this.tools) return;
       const compare = [...new Set(get("compare").split(" "))].filter((method) => this.row(method));
       const show = [...this.showField.options].some((option) => option.value === get("show")) ? get("show") : "";
-      this.state = {...this.state, filter: get("filter"), show, compare};
+      this.state = {sort: known ? sort : "", filter: get("filter"), show, compare};
     }
 
     write(parameters) {
@@ -267,11 +261,10 @@
       }
     }
 
-    // What is shown.
+    // -- what is shown
 
     apply() {
       this.order();
-      if (!this.tools) return;
       this.filter();
       this.compare();
     }
@@ -290,11 +283,16 @@
         if (i === Math.max(column, 0)) head.setAttribute("aria-sort", down ? "descending" : "ascending");
         else head.removeAttribute("aria-sort");
       }
-      this.table.classList.toggle("sorted", Boolean(sort));
+      if (this.ordered === sort) return; // moving a row would take the focus out of it
+      this.ordered = sort;
+      if (!sort) {
+        for (const {row, body} of this.rows) body.append(row);
+        return;
+      }
       const read = column === 0 ? (_, rank) => rank : key(this.isNumeric(column));
-      const keyed = this.rows.map((each, rank) => ({...each, rank, key: sort && read(said(each.cells[column]), rank)}));
-      if (sort) keyed.sort((a, b) => b.ranked - a.ranked || compareKeys(a.key, b.key, down) || a.rank - b.rank);
-      for (const {row, body, ranked} of keyed) (sort && ranked ? this.bodies[0] : body).append(row);
+      const keyed = this.rows.map((each, rank) => ({...each, rank, key: read(said(each.cells[column]), rank)}));
+      keyed.sort((a, b) => b.ranked - a.ranked || compareKeys(a.key, b.key, down) || a.rank - b.rank);
+      for (const {row, body, ranked} of keyed) (ranked ? this.bodies[0] : body).append(row);
     }
 
     filter() {
@@ -325,7 +323,7 @@
       const {sort} = this.state;
       const down = sort.startsWith("-");
       const order = sort ? `sorted by ${down ? sort.slice(1) : sort}, ${down ? "descending" : "ascending"}` : "in the order of the ranking";
-      return this.tools ? `${this.counted()}, ${order}` : order;
+      return `${this.counted()}, ${order}`;
     }
 
     async compare() {

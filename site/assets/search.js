@@ -61,8 +61,8 @@
     const to = {ArrowDown: at + 1, ArrowUp: at - 1, Home: at > 0 ? 1 : -1, End: at > 0 ? links.length - 1 : -1}[event.key];
     if (event.key === "Escape" && !panel.hidden) {
       event.preventDefault();
-      panel.hidden = true;
       input.focus();
+      panel.hidden = true;
     } else if (event.key === "Enter" && at === 0 && links[1] && !panel.hidden) {
       links[1].click();
     } else if (to >= 0 && to < links.length && !panel.hidden) {
