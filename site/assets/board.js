@@ -160,8 +160,8 @@
       this.titles = [...this.heads].map((head) => head.textContent.trim());
       this.bodies = [...table.tBodies];
       this.rows = this.bodies.flatMap((body) => [...body.rows].filter((row) => !row.classList.contains("group")).map((row) => {
-        const link = row.querySelector("th.name a");
-        return {row, body, link, method: link.textContent.trim(), cells: [...row.cells], ranked: /\d/.test(row.cells[0].textContent)};
+        const name = row.querySelector("th.name");
+        return {row, body, link: name.querySelector("a"), method: name.textContent.trim(), cells: [...row.cells], ranked: /\d/.test(row.cells[0].textContent)};
       }));
       this.state = {sort: "", filter: "", show: "", compare: []};
       this.ordered = ""; // as the rows are now
