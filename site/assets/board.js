@@ -151,23 +151,25 @@
   const missing = (text) => text === "" || text === "–";
 
   class Board {
-    /** ``table`` has the columns rank and method first, rows in the order of the ranking, and a body for each tie. */
+    /** ``table`` has the columns rank and method first, rows in the order of the ranking, and a body for each tie;
+        or it is any other, with ``data-sortable``, and only sorts. */
     constructor(table) {
       this.table = table;
-      this.board = table.dataset.board;
-      [this.suite, this.key] = this.board.split("/");
+      this.board = table.dataset.board ?? "";
+      [this.suite, this.key] = this.board ? this.board.split("/") : ["", table.dataset.sortable];
       this.heads = [...table.tHead.rows].at(-1).cells;
       this.titles = [...this.heads].map((head) => head.textContent.trim());
       this.bodies = [...table.tBodies];
       this.rows = this.bodies.flatMap((body) => [...body.rows].filter((row) => !row.classList.contains("group")).map((row) => {
         const name = row.querySelector("th.name");
-        return {row, body, link: name.querySelector("a"), method: name.textContent.trim(), cells: [...row.cells], ranked: /\d/.test(row.cells[0].textContent)};
+        const ranked = !this.board || /\d/.test(row.cells[0].textContent);
+        return {row, body, link: name.querySelector("a"), method: name.textContent.trim(), cells: [...row.cells], ranked};
       }));
       this.state = {sort: "", filter: "", show: "", compare: []};
       this.ordered = ""; // as the rows are now
       this.compared = ""; // as the comparison is now
       this.addButtons();
-      this.addTools();
+      if (this.board) this.addTools();
     }
 
     row(method) {
@@ -221,12 +223,18 @@
 
     // -- what happens
 
+    /** Best first, then the other way; what is no board goes back to its own order with the third click. */
     sortBy(i) {
       const title = this.titles[i];
-      const turned = {[title]: `-${title}`, [`-${title}`]: title}[this.state.sort];
-      const falling = this.isNumeric(i) && !title.endsWith("rank"); // best first
-      const first = i === 0 ? (this.state.sort ? "" : `-${title}`) : (falling ? "-" : "") + title;
-      this.change({sort: i === 0 ? first : turned ?? first});
+      const {sort} = this.state;
+      const [first, second] = this.isNumeric(i) && !title.endsWith("rank") ? [`-${title}`, title] : [title, `-${title}`];
+      const next = {[first]: second, [second]: this.board ? first : ""}[sort] ?? first;
+      this.change({sort: this.isRank(i) ? (sort ? "" : `-${title}`) : next});
+    }
+
+    /** Whether this is the column of ranks, in whose order a board stands. */
+    isRank(i) {
+      return Boolean(this.board) && i === 0;
     }
 
     pick(method, chosen) {
@@ -247,10 +255,12 @@
     read(parameters) {
       const get = (name) => parameters.get(`${this.key}.${name}`) ?? "";
       const sort = get("sort");
-      const known = this.titles.some((title) => sort === title || sort === `-${title}`) && sort !== this.titles[0];
+      const known = this.titles.some((title, i) => (sort === title && !this.isRank(i)) || sort === `-${title}`);
+      this.state = {...this.state, sort: known ? sort : ""};
+      if (!this.board) return;
       const compare = [...new Set(get("compare").split(" "))].filter((method) => this.row(method));
       const show = [...this.showField.options].some((option) => option.value === get("show")) ? get("show") : "";
-      this.state = {sort: known ? sort : "", filter: get("filter"), show, compare};
+      this.state = {...this.state, filter: get("filter"), show, compare};
     }
 
     write(parameters) {
@@ -265,6 +275,7 @@
 
     apply() {
       this.order();
+      if (!this.board) return;
       this.filter();
       this.compare();
     }
@@ -280,7 +291,7 @@
       const down = sort.startsWith("-") && !this.titles.includes(sort);
       const column = this.titles.indexOf(down ? sort.slice(1) : sort);
       for (const [i, head] of [...this.heads].entries()) {
-        if (i === Math.max(column, 0)) head.setAttribute("aria-sort", down ? "descending" : "ascending");
+        if (i === column || (!sort && this.isRank(i))) head.setAttribute("aria-sort", down ? "descending" : "ascending");
         else head.removeAttribute("aria-sort");
       }
       if (this.ordered === sort) return; // moving a row would take the focus out of it
@@ -289,7 +300,7 @@
         for (const {row, body} of this.rows) body.append(row);
         return;
       }
-      const read = column === 0 ? (_, rank) => rank : key(this.isNumeric(column));
+      const read = this.isRank(column) ? (_, rank) => rank : key(this.isNumeric(column));
       const keyed = this.rows.map((each, rank) => ({...each, rank, key: read(said(each.cells[column]), rank)}));
       keyed.sort((a, b) => b.ranked - a.ranked || compareKeys(a.key, b.key, down) || a.rank - b.rank);
       for (const {row, body, ranked} of keyed) (ranked ? this.bodies[0] : body).append(row);
@@ -315,6 +326,7 @@
     }
 
     counted() {
+      if (!this.board) return plural(this.rows.length, "row");
       const shown = this.rows.filter(({row}) => !row.hidden).length;
       return shown === this.rows.length ? plural(shown, "method") : `${shown} of ${plural(this.rows.length, "method")}`;
     }
@@ -322,7 +334,7 @@
     summary() {
       const {sort} = this.state;
       const down = sort.startsWith("-");
-      const order = sort ? `sorted by ${down ? sort.slice(1) : sort}, ${down ? "descending" : "ascending"}` : "in the order of the ranking";
+      const order = sort ? `sorted by ${down ? sort.slice(1) : sort}, ${down ? "descending" : "ascending"}` : `in the ${this.board ? "order of the ranking" : "first order"}`;
       return `${this.counted()}, ${order}`;
     }
 
@@ -378,7 +390,7 @@
 
   // -- the address ----------------------------------------------------------------------------------------------------
 
-  const boards = [...document.querySelectorAll("table[data-board]")].map((table) => new Board(table));
+  const boards = [...document.querySelectorAll("table[data-board], table[data-sortable]")].map((table) => new Board(table));
 
   let typing = false;
 
