@@ -79,6 +79,18 @@ def cli(session: nox.Session) -> None:
     session.run(environment(session), "-m", "lossboard", *session.posargs, external=True)
 
 
+@nox.session
+def site(session: nox.Session) -> None:
+    """Build the site in _site/ from the published records; -- --serve shows it on this machine until ctrl-C."""
+    python, options = environment(session), [option for option in session.posargs if option != "--serve"]
+    session.run(python, "-m", "lossboard", "publish", "_site", *options, external=True)
+    if "--serve" in session.posargs:
+        server = [python, "-m", "http.server", "--bind", "127.0.0.1", "--directory", "_site", "8000"]
+        with contextlib.suppress(KeyboardInterrupt):
+            if subprocess.run(server).returncode:
+                session.error("the server did not start; perhaps something else listens on port 8000")
+
+
 @nox.session(name="bench-fleet")
 def bench_fleet(session: nox.Session) -> None:
     """Compare fleets with a tight loop and a script of the usual form on this machine."""

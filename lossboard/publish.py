@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from lossboard import charts, claims, drawing, markup, paths, tables, views
+from lossboard import board, charts, claims, drawing, markup, paths, scripts, tables, views
 from lossboard.claims import Assessment, Verdict
 from lossboard.datasets import datasets
 from lossboard.names import page_name, stem
@@ -54,11 +54,17 @@ def publish(out: Path, found: Mapping[str, Sequence[Record]]) -> Path:
     files: Files = {
         f"assets/{path.name}": path.read_text("utf-8") for path in sorted((_design() / "assets").glob("*.*"))
     }
+    entries = [
+        scripts.Entry(f"{view.suite.name}/{page_name(id)}", id, view.suite.title, view.methods.get(id))
+        for view in shown
+        for id in view.ids
+    ]
+    files["assets/methods.js"] = scripts.index(entries)
     best = {view.suite.name: _best(view) for view in shown}
     for name, page in (("index.html", {"best_of": best}), ("submit.html", {})):
         files[name] = templates.get_template(name).render(page, suites=shown, top="")
     for view in shown:
-        for name, content in _suite_files(templates, view):
+        for name, content in itertools.chain(_suite_files(templates, view), _scores(view)):
             files[f"{view.suite.name}/{name}"] = content
     _write(out, files)
     drawing.tidy()
@@ -130,6 +136,14 @@ def _scales(found: Assessment) -> list[tuple[Verdict, charts.Axis | None]]:
         ends = [(100 * (mean - half), 100 * (mean + half)) for mean, half in known if math.isfinite(half)]
         shown.append((one, charts.axis(ends) if known else None))
     return shown
+
+
+def _scores(view: SuiteView) -> Iterator[tuple[str, str]]:
+    """What the comparison of methods on a board needs, loaded when it is asked for."""
+    for track in view.tracks:
+        for shown in track.boards:
+            name = stem(shown.track, shown.kind)
+            yield f"scores/{name}.js", scripts.scores(shown, board.strata(track.track.tasks))
 
 
 def _theory(method: Method | None) -> Facts | str | None:

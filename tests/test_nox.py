@@ -86,6 +86,13 @@ def test_other_requirements_make_another(project: Path) -> None:
     assert (project / "builds").read_text() == "built\nbuilt\n"
 
 
+def test_the_site_is_built_in_its_own_folder(project: Path) -> None:
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("NOX")}
+    command = [sys.executable, "-m", "nox", "-s", "site", "--", "--local"]
+    done = subprocess.run(command, cwd=project, env=environ, capture_output=True, text=True, timeout=300)
+    assert "called with ['publish', '_site', '--local']" in done.stdout, done.stdout + done.stderr
+
+
 def test_a_failed_install_says_what_to_do_and_leaves_no_stamp(project: Path) -> None:
     (project / "backend.py").write_text("raise SystemExit('no build')")
     process = start(project)

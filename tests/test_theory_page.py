@@ -189,5 +189,5 @@ def test_a_loss_that_breaks_does_not_stop_the_site(root: Path, tmp_path: Path, m
     monkeypatch.setattr("lossboard.run.suite_methods", lambda suite: methods)
     site = publish(tmp_path / "site", {"noisy": []}).parent
     assert "it could not be measured (<script>alert(1)</script>)" in section(site, "mae")
-    assert "<script" not in (site / "noisy" / "mae.html").read_text("utf-8")
+    assert "<script>" not in (site / "noisy" / "mae.html").read_text("utf-8")
     assert "Proper Yes" in section(site, "ce")
