@@ -221,18 +221,10 @@ def _mean_of(scores: Mapping[str, Score], blocks: Sequence[Block]) -> tuple[floa
     if not groups:
         return math.nan, math.nan
     mean = float(np.mean([score.mean for score in scores.values()]))
-    parts = []
-    for names in groups.values():
-        values = _seed_means(scores, names)
-        if len(values) < 2:
-            return mean, math.nan
-        weight = len(names) / len(scores)
-        parts.append((weight**2 * float(np.var(values, ddof=1)) / len(values), len(values) - 1))
-    variance = sum(part for part, _ in parts)
-    if variance == 0:
-        return mean, 0.0
-    freedom = variance**2 / sum(part**2 / count for part, count in parts)
-    return mean, statistics.quantile(0.975, freedom) * math.sqrt(variance)
+    values = {key: _seed_means(scores, names) for key, names in groups.items()}
+    if not all(values.values()):  # a seed is missing somewhere
+        return mean, math.nan
+    return mean, statistics.stratified(values, {key: len(names) / len(scores) for key, names in groups.items()})[1]
 
 
 def _ranked(rows: list[Row], blocks: Sequence[Block]) -> list[Row]:
@@ -246,6 +238,21 @@ def _ranked(rows: list[Row], blocks: Sequence[Block]) -> list[Row]:
     order = sorted(range(len(rows)), key=lambda i: (-rows[i].score, rows[i].method))
     intervals, ties = statistics.rank_intervals(better), statistics.tie_groups(order, better)
     return [replace(rows[i], rank=intervals[i], group=ties[i]) for i in order]
+
+
+def friedman(board: Board, track: Track) -> tuple[tuple[str, ...], statistics.Friedman, int] | None:
+    """Ranked methods, Friedman's test of them and its number of blocks; None below two methods or blocks.
+
+    A block is one seed of one dataset, a draw of split, noise, weights and batches: in it the methods are ranked by
+    their mean over the dataset's tasks. Datasets with more seeds have more blocks.
+    """
+    rows = [row for row in board.rows if row.rank]
+    tasks = [task for task in track.tasks if task.name in board.tasks]
+    blocks = [np.array([_seed_means(row.tasks, names) for row in rows]) for names in strata(tasks).values()]
+    scores = np.concatenate(blocks, axis=1) if rows else np.empty((0, 0))
+    if min(scores.shape) < 2:
+        return None
+    return tuple(row.method for row in rows), statistics.friedman(scores), scores.shape[1]
 
 
 @dataclass(frozen=True)

@@ -1,60 +1,84 @@
-"""Charts of boards as SVG text: drawn by Altair, kept by the hash of what they show, themed by the page's style sheet.
-
-Colours are fixed in the SVG and readable in its own right; ``style.css`` finds them by value and replaces them in dark
-mode. A chart that was drawn before is read from ``.lossboard/charts``, so that a page whose records did not change is
-built without importing Altair.
-"""
+"""What charts show: data of boards, with a title, a caption and the table of the same numbers. ``drawing`` draws."""
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 import math
-import re
+import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import version
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
-from lossboard import paths
+from lossboard import board, drawing
 from lossboard.board import Board, Row
-from lossboard.protocol import Task, Track
-from lossboard.records import StoreError, write_atomically
+from lossboard.drawing import INK, OTHER, PALETTE, SHAPES
+from lossboard.protocol import Suite, Task, Track
 
-PALETTE = ("#0072b2", "#b34e00", "#00785a", "#8f4a9e")  # legible as text on white; each with a shape of its own
-SHAPES = ("square", "triangle-up", "diamond", "triangle-down")
-INK, OTHER, RULE, FAINT = "#1b1f24", "#69737e", "#dfe3e6", "#c9ced3"
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-KEPT = 200  # drawn charts on disk
+if TYPE_CHECKING:  # it needs torch
+    from reference.curves import Curves
 
-Data = list[dict[str, Any]]
+LARGEST_INLINE = 40_000  # characters: a larger drawing is a file beside the page
+SHORT = 12  # rows of the chart on the first page
+
+Measures = Mapping[str, Mapping[str, float]]  # method -> what was measured of it, averaged over the tasks of a board
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart with the caption beneath it."""
+    """A chart: its drawing, what it is called, what it says in words, the caption, and the table with its numbers."""
 
-    svg: Markup
+    name: str  # of its file, without suffix
+    svg: str
     title: str
+    label: str  # the alternative text
     caption: str
+    table: str = ""  # which table of the track has the same numbers
+
+    @property
+    def inline(self) -> Markup | None:
+        """The drawing for a page, with its alternative text; None if it is too large for one."""
+        if len(self.svg) > LARGEST_INLINE:
+            return None
+        name = escape(self.label)
+        text = self.svg.replace("<svg ", f'<svg role="img" aria-label="{name}" ', 1)
+        return Markup(text.replace(">", f"><title>{name}</title>", 1))
+
+    @property
+    def file(self) -> str:
+        """The drawing as a file of its own."""
+        return drawing.alone(self.svg)
+
+    @property
+    def tall(self) -> bool:
+        """Whether it has a row for each method."""
+        return self.name.endswith(("-means", "-ranks", "-critical"))
+
+    @property
+    def size(self) -> tuple[str, str]:
+        """Width and height in pixels, as the drawing says them."""
+        return self.svg.split('width="', 1)[1].split('"')[0], self.svg.split('height="', 1)[1].split('"')[0]
 
 
 # -- what a track shows ------------------------------------------------------------------------------------------------
 
 
-def figures(track: Track, tuned: Board, default: Board, control: str) -> list[Figure]:
-    """The charts of a track: mean scores with intervals, then a panel for each kind of noise. None below two ranks."""
+def figures(track: Track, tuned: Board, default: Board, measures: Measures, suite: Suite) -> list[Figure]:
+    """The charts of a track; none below two ranked methods."""
     ranked = [row for row in tuned.rows if row.rank]
     if len(ranked) < 2:
         return []
-    colours = highlights(ranked, control)
-    return [_means(ranked, default, colours), *_levels(track, ranked, colours, control)]
+    colours = highlights(ranked, suite.control)
+    return [
+        _means(track, ranked, default, colours),
+        *_levels(track, ranked, colours, suite.control),
+        *_calibration(track, ranked, measures, suite, colours),
+        *_cost(track, ranked, measures, colours),
+        ranks(track, ranked, colours),
+        *_critical(track, tuned, colours),
+    ]
 
 
 def highlights(ranked: Sequence[Row], control: str) -> dict[str, str]:
@@ -74,9 +98,9 @@ def rank(row: Row) -> str:
     return "–" if row.rank is None else "–".join(map(str, dict.fromkeys(row.rank)))
 
 
-def _means(ranked: Sequence[Row], default: Board, colours: Mapping[str, str]) -> Figure:
+def _means(track: Track, ranked: Sequence[Row], default: Board, colours: Mapping[str, str]) -> Figure:
     other = {row.method: row.score for row in default.rows if row.rank}
-    data: Data = []
+    data: list[dict[str, Any]] = []
     for i, row in enumerate(ranked):
         half = row.half if math.isfinite(row.half) else 0.0
         data.append(
@@ -92,21 +116,23 @@ def _means(ranked: Sequence[Row], default: Board, colours: Mapping[str, str]) ->
             }
         )
     first = ranked[0]
-    title = f"Mean score of {len(ranked)} methods, best first: {first.method} at {100 * first.score:.1f} %"
+    label = f"Mean score of {len(ranked)} methods, best first: {first.method} at {100 * first.score:.1f} %"
     caption = "Filled: tuned, with the 95 % interval over seeds. Hollow: the author's defaults. At the right, the rank."
-    return Figure(_svg(draw_means, data, title), "Mean score", caption)
+    svg = drawing.drawn(drawing.draw_means, data)
+    return Figure(f"{track.name}-means", svg, "Mean score", label, caption, "tuned")
 
 
 def _levels(track: Track, ranked: Sequence[Row], colours: Mapping[str, str], control: str) -> list[Figure]:
     found = []
     for name, (levels, datasets) in noises(track.tasks).items():
-        data: Data = []
+        data: list[dict[str, Any]] = []
         for row, (rate, names) in itertools.product(ranked, levels.items()):
             score = _percent(sum(row.tasks[task].mean for task in names) / len(names))
             data.append({"method": row.method, "rate": rate, "score": score, **_look(row.method, colours)})
-        title = f"Score of {len(ranked)} methods at {', '.join(f'{100 * rate:g} %' for rate in levels)} {name} noise"
+        label = f"Score of {len(ranked)} methods at {', '.join(f'{100 * rate:g} %' for rate in levels)} {name} noise"
         caption = _legend(len(ranked), colours, control, datasets)
-        found.append(Figure(_svg(draw_levels, data, title), f"Score against {name} noise", caption))
+        svg = drawing.drawn(drawing.draw_levels, data)
+        found.append(Figure(f"{track.name}-noise-{name}", svg, f"Score against {name} noise", label, caption, "noise"))
     return found
 
 
@@ -143,144 +169,176 @@ def noises(tasks: Iterable[Task]) -> dict[str, tuple[dict[float, list[str]], lis
     return found
 
 
+def ranks(track: Track, ranked: Sequence[Row], colours: Mapping[str, str], most: int | None = None) -> Figure:
+    """Rank intervals, best mean first; of the first ``most`` methods, or of all."""
+    shown = ranked[:most]
+    rows = [
+        {"method": row.method, "place": i, "low": row.rank[0], "high": row.rank[1], "rank": rank(row)}
+        | _look(row.method, colours)
+        for i, row in enumerate(shown, 1)
+        if row.rank
+    ]
+    label = f"Rank intervals of {len(rows)} methods: " + ", ".join(f"{r['method']} {r['rank']}" for r in rows[:SHORT])
+    caption = "The bar is the rank interval, the dot the place in the order of means; all bars hold at once with 95 %."
+    left = len(ranked) - len(shown)
+    caption += f" {left} more methods are ranked below." if left else ""
+    svg = drawing.drawn(drawing.draw_ranks, {"rows": rows, "last": len(ranked)})
+    name = f"{track.name}-ranks" if most is None else f"{track.name}-best"
+    return Figure(name, svg, "Rank intervals", label, caption, "tuned")
+
+
+def _critical(track: Track, tuned: Board, colours: Mapping[str, str]) -> list[Figure]:
+    tested = board.friedman(tuned, track)
+    if tested is None:
+        return []
+    methods, found, blocks = tested
+    half = found.difference / 2
+    order = sorted(zip(found.mean_ranks, methods, strict=True))
+    rows = [  # cut off at the ends of the scale: bars that overlap still do
+        {"method": id, "rank": round(mean, 3), "low": round(max(mean - half, 1), 3)}
+        | {"high": round(min(mean + half, len(methods)), 3)}
+        | _look(id, colours)
+        for mean, id in order
+    ]
+    near = sum(mean - order[0][0] < found.difference for mean, _ in order[1:])
+    label = (
+        f"Mean ranks of {len(rows)} methods over {blocks} draws; the critical difference is {found.difference:.1f}. "
+        f"First {order[0][1]} at {order[0][0]:.1f}; {near} others are within the critical difference of it"
+    )
+    caption = (
+        f"Mean rank over {blocks} draws (dataset and seed); Friedman's test of equal methods: p {_p(found.p)}. Bars "
+        f"are as long as Nemenyi's critical difference at 5 %, {found.difference:.1f} ranks: methods whose bars "
+        "overlap are not told apart. The dashed line is where the bar of the first ends."
+    )
+    svg = drawing.drawn(drawing.draw_critical, {"rows": rows})
+    return [Figure(f"{track.name}-critical", svg, "Critical difference", label, caption, "tuned")]
+
+
+NAMED = (
+    "Best is the upper left. Named: the coloured methods, and those that no other beats in both, where there is room."
+)
+
+
+def _p(value: float) -> str:
+    return "below 0.001" if value < 0.001 else f"= {value:.3f}"
+
+
+def _calibration(
+    track: Track, ranked: Sequence[Row], measures: Measures, suite: Suite, colours: Mapping[str, str]
+) -> list[Figure]:
+    known = [row for row in ranked if "ece" in measures.get(row.method, {}) and "ece" in suite.metrics.columns]
+    points = [(row, _percent(measures[row.method]["ece"])) for row in known]
+    caption = f"Of the tuned trials, means over all tasks. {NAMED}"
+    label = f"Score of {len(points)} methods against their calibration error"
+    axes = ("expected calibration error (%)", False)
+    return _scatter(f"{track.name}-calibration", "Score and calibration", label, caption, points, axes, colours)
+
+
+def _cost(track: Track, ranked: Sequence[Row], measures: Measures, colours: Mapping[str, str]) -> list[Figure]:
+    known = [row for row in ranked if measures.get(row.method, {}).get("seconds", 0) > 0]
+    points = [(row, float(f"{measures[row.method]['seconds']:.4g}")) for row in known]
+    caption = (
+        f"Processor seconds of one training run, mean over the tuned trials, on the machines of the records. {NAMED}"
+    )
+    label = f"Score of {len(points)} methods against the processor seconds of a run"
+    axes = ("processor seconds of a run (log scale)", True)
+    return _scatter(f"{track.name}-cost", "Score and cost", label, caption, points, axes, colours)
+
+
+def _scatter(
+    name: str,
+    title: str,
+    label: str,
+    caption: str,
+    points: Sequence[tuple[Row, float]],
+    axes: tuple[str, bool],
+    colours: Mapping[str, str],
+) -> list[Figure]:
+    """A dot a method, the smaller ``points`` the better; nothing below two of them."""
+    if len(points) < 2:
+        return []
+    front = undominated([(value, row.score) for row, value in points])
+    least, most = fence([row.score for row, _ in points])[0], fence([value for _, value in points])[1]
+    far = [row.method for row, value in points if row.score < least or (value > most and not axes[1])]
+    rows: list[dict[str, Any]] = [
+        {"method": row.method, "x": value, "y": _percent(row.score), "named": row.method in colours or i in front}
+        | _look(row.method, colours)
+        for i, (row, value) in enumerate(points)
+        if row.method not in far
+    ]
+    rows.sort(key=lambda row: (row["colour"] == OTHER, -row["y"]))  # the coloured are named first
+    caption += f" Outside the plot, far from the others: {', '.join(far)}." if far else ""
+    data = {"rows": rows, "across": axes[0], "log": axes[1], "up": "mean score (%)"}
+    return [Figure(name, drawing.drawn(drawing.draw_scatter, data), title, label, caption, "tuned")]
+
+
+def fence(values: Sequence[float]) -> tuple[float, float]:
+    """Tukey's fences, 1.5 interquartile ranges beyond the quartiles; nothing is beyond them below eight values."""
+    if len(values) < 8:
+        return -math.inf, math.inf
+    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
+    return low - 1.5 * (high - low), high + 1.5 * (high - low)
+
+
+def undominated(points: Sequence[tuple[float, float]]) -> set[int]:
+    """Which of these (cost, gain) no other one beats or equals in both and beats in one.
+
+    >>> sorted(undominated([(1.0, 5.0), (2.0, 4.0), (3.0, 6.0)]))
+    [0, 2]
+    """
+    beaten = {
+        i
+        for i, (cost, gain) in enumerate(points)
+        if any(c <= cost and g >= gain and (c, g) != (cost, gain) for c, g in points)
+    }
+    return set(range(len(points))) - beaten
+
+
 def _percent(value: float) -> float:
     return round(100 * value, 2)
 
 
-# -- drawing -----------------------------------------------------------------------------------------------------------
+# -- the shape of a loss -----------------------------------------------------------------------------------------------
+
+WHAT = {
+    "values": "The loss against the margin, the logit of the label",
+    "weights": "How much a sample weighs: the norm of its gradient in the logits, against the softmax probability of "
+    "its label",
+}
+HIGHEST = 8  # times the control's largest value: what lies above is cut off
 
 
-def draw_means(data: Data) -> Any:
-    """A row a method: its default as a ring, its tuned mean as a dot on its interval, its rank at the right."""
-    import altair as alt
-
-    base, width = alt.Chart(alt.InlineData(values=data)), 290
-    order = [row["method"] for row in data]
-    names = alt.Axis(labelPadding=10, labelLimit=130, labelOverlap=False)
-    y = alt.Y("method:N", sort=order, title=None, scale=alt.Scale(type="band"), axis=names)
-    fit, ticks = alt.Scale(zero=False, padding=8), alt.Axis(grid=True, tickCount=6)
-    x = alt.X("mean:Q", title="mean score (%)", scale=fit, axis=ticks)
-    colour = alt.Color("colour:N", scale=None)
-    shape = alt.Shape("shape:N", scale=None)
-    opens = base.transform_filter("datum.opens").mark_rule(color=FAINT, strokeDash=[2, 2])
-    ring = base.transform_filter("isValid(datum.default)").mark_point(size=26, strokeWidth=1.2, opacity=1, color=OTHER)
-    interval = base.mark_rule(strokeWidth=1.8).encode(x=alt.X("low:Q"), x2="high:Q", y=y, color=colour)
-    dot = base.mark_point(filled=True, size=44, opacity=1).encode(x=x, y=y, color=colour, shape=shape)
-    ranks = base.mark_text(align="left", color=OTHER, fontSize=11).encode(x=alt.value(width + 12), y=y, text="rank:N")
-    top = alt.Y("method:N", sort=order, bandPosition=0)
-    layers = (opens.encode(y=top), ring.encode(x="default:Q", y=y), interval, dot, ranks)
-    return alt.layer(*layers).properties(width=width, height=alt.Step(18))
-
-
-def draw_levels(data: Data) -> Any:
-    """A line a method over the noise rate; those with a colour are named at their end, the others are a backdrop."""
-    import altair as alt
-
-    low = 10 * math.floor(min(row["score"] for row in data) / 10)
-    high = max(low + 10, 10 * math.ceil(max(row["score"] for row in data) / 10))
-    rates = sorted({row["rate"] for row in data})
-    height = 215
-    named = [row for row in data if row["colour"] != OTHER]
-    ends = sorted((row for row in named if row["rate"] == rates[-1]), key=lambda row: -row["score"])
-    places = spread([row["score"] for row in ends], 13 * (high - low) / height)
-    labels = [{**row, "at": place} for row, place in zip(ends, places, strict=True)]
-    whole, ticks = alt.Scale(domain=[low, high], nice=False), alt.Axis(grid=True, tickCount=6)
-    x = alt.X("rate:Q", title="noise rate", axis=alt.Axis(values=rates, format=".0%"))
-    y = alt.Y("score:Q", title="mean score (%)", scale=whole, axis=ticks)
-    colour, line = alt.Color("colour:N", scale=None), alt.Detail("method:N")
-    back = alt.Chart(alt.InlineData(values=[row for row in data if row["colour"] == OTHER]))
-    front = alt.Chart(alt.InlineData(values=named))
-    dash = alt.condition(f"datum.colour == '{INK}'", alt.value([5, 3]), alt.value([1, 0]))
-    shape = alt.Shape("shape:N", scale=None)
-    text: dict[str, Any] = {"align": "left", "dx": 9, "fontSize": 11.5, "fontWeight": 600, "limit": 110}
-    layers = (
-        back.mark_line(strokeWidth=1, color=FAINT).encode(x=x, y=y, detail=line),
-        front.mark_line(strokeWidth=2).encode(x=x, y=y, detail=line, color=colour, strokeDash=dash),
-        front.mark_point(filled=True, size=40, opacity=1).encode(x=x, y=y, color=colour, shape=shape),
-        alt.Chart(alt.InlineData(values=labels)).mark_text(**text).encode(x=x, y="at:Q", text="method:N", color=colour),
-    )
-    return alt.layer(*layers).properties(width=300, height=height)
+def shape(id: str, own: Curves, control: str, other: Curves | None) -> list[Figure]:
+    """Two charts of a loss, its value and the size of its gradient, beside those of the control."""
+    both = f" beside {control} in grey" if other else ""
+    setting = f"{own.classes} classes, all other logits 0"
+    found = []
+    for name, title, up, across, part in (
+        ("value", "The loss", "loss", "margin", "values"),
+        ("weight", "Its gradient", "gradient norm", "softmax probability of the label", "weights"),
+    ):
+        lines = [{"name": id, "colour": PALETTE[0], "y": getattr(own, part)}]
+        lines += [{"name": control, "colour": OTHER, "y": getattr(other, part)}] if other else []
+        low, high, cut = _domain(lines)
+        where = own.margins if part == "values" else own.probabilities
+        data = {"x": where, "lines": lines, "domain": [low, high], "across": across, "up": up}
+        y = getattr(own, part)
+        label = (
+            f"{title} of {id}{both}: {y[0]:.3g} at {across} {where[0]:.3g}, {y[len(y) // 2]:.3g} at "
+            f"{where[len(y) // 2]:.3g}, {y[-1]:.3g} at {where[-1]:.3g}"
+        )
+        caption = f"{WHAT[part]}, {setting}; author's defaults{both}.{cut}"
+        found.append(Figure(name, drawing.drawn(drawing.draw_curve, data), title, label, caption))
+    return found
 
 
-def spread(wanted: Sequence[float], gap: float) -> list[float]:
-    """The nearest positions (least squares) at least ``gap`` apart, for positions in falling order.
-
-    >>> spread([10.0, 9.0, 2.0], 3)
-    [11.0, 8.0, 2.0]
-    """
-    pools: list[list[float]] = []  # of positions with the gaps taken out: falling, so neighbours that rise are merged
-    for i, place in enumerate(wanted):
-        pools.append([place + i * gap])
-        while len(pools) > 1 and _mean(pools[-2]) < _mean(pools[-1]):
-            pools[-2:] = [pools[-2] + pools[-1]]
-    flat = [_mean(pool) for pool in pools for _ in pool]
-    return [place - i * gap for i, place in enumerate(flat)]
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
-# -- SVG ---------------------------------------------------------------------------------------------------------------
-
-
-def _svg(draw: Callable[[Data], Any], data: Data, title: str) -> Markup:
-    """The drawing as SVG with its title as text alternative; from the cache where the same was drawn before."""
-    shown = json.dumps(data, ensure_ascii=False).encode("utf-8", "replace")  # the renderer takes no lone surrogates
-    key = hashlib.sha256(f"{_drawer()} {draw.__name__} ".encode() + shown).hexdigest()[:24]
-    path = paths.local() / "charts" / f"{key}.svg"
-    try:
-        text = path.read_text("utf-8")
-    except OSError:
-        text = render(draw(json.loads(shown)))
-        _keep(path, text)
-    name = escape(title)
-    return Markup(
-        text.replace("<svg ", f'<svg role="img" aria-label="{name}" ', 1).replace(">", f"><title>{name}</title>", 1)
-    )
-
-
-@cache
-def _drawer() -> str:
-    """What decides how data is drawn: this file and the libraries."""
-    own = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
-    return f"{own} {version('altair')} {version('vl-convert-python')}"
-
-
-def _keep(path: Path, text: str) -> None:
-    try:
-        write_atomically(path, text)
-        drawn = sorted(path.parent.glob("*.svg"), key=lambda file: file.stat().st_mtime)
-        for file in drawn[:-KEPT]:
-            file.unlink(missing_ok=True)
-    except (StoreError, OSError):  # the cache saves time only; the page itself says where a disk is full
-        return
-
-
-def render(chart: Any) -> str:
-    """A chart as compact SVG: transparent, no ids, coordinates to a hundredth of a pixel."""
-    import vl_convert
-
-    axis = {"labelColor": INK, "titleColor": OTHER, "titleFontWeight": 400, "titlePadding": 8, "labelFontSize": 11.5}
-    axis |= {
-        "gridColor": RULE,
-        "grid": False,
-        "domain": False,
-        "ticks": False,
-        "labelPadding": 6,
-        "titleFontSize": 11.5,
-    }
-    styled = chart.configure(
-        aria=False, font=FONT, background="transparent", padding={"left": 2, "top": 6, "right": 16, "bottom": 2}
-    )
-    styled = styled.configure_axis(**axis).configure_view(stroke=None)
-    return re.sub(r"<[^>]+>", _compact, vl_convert.vegalite_to_svg(styled.to_json()))
-
-
-def _compact(tag: re.Match[str]) -> str:
-    """A tag without what serves interaction only; text between tags is left alone."""
-    text = re.sub(r' (?:aria-[a-z]+|role|class|pointer-events|xmlns:xlink|version)="[^"]*"', "", tag[0])
-    return re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", text)
+def _domain(lines: Sequence[Mapping[str, Any]]) -> tuple[float, float, str]:
+    """Round ends of a scale that holds the lines, and a remark where it cuts them off."""
+    most = HIGHEST * max(map(abs, lines[-1]["y"])) if len(lines) > 1 else math.inf
+    values = [value for line in lines for value in line["y"]]
+    inside = [value for value in values if abs(value) <= most] or values
+    span = axis([(min(inside), max(inside))])
+    return span.low, span.high, " What is larger is cut off." if len(inside) < len(values) else ""
 
 
 # -- the small plot in a method's table --------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -35,7 +35,7 @@ from reference.models.mlp import MLP
 from reference.softmax import log_softmax
 
 ALIGN = 16  # floats: 64 bytes
-CHUNK = 256  # rows evaluated at once
+CACHED = 640_000  # features of a step's batches that one core's cache holds with what is made of them
 PAYS = 500  # steps of a run from which on compilation pays
 STACK = 8  # compiled fleets are filled up to multiples of this, so that few sizes are compiled
 
@@ -108,30 +108,48 @@ def fleet(
         raise UsageError("nesterov, clip, augment and precision are for convolutional networks; leave them out")
     one_thread()
     start = time.process_time()
-    steps = recipe.epochs * (len(runs[0].problem.train) // batch_size(recipe, len(runs[0].problem.train)))
-    compiled = steps >= PAYS and compiler.available() if compiles is None else compiles
-    filled = [*runs, *[runs[-1]] * (-len(runs) % STACK)] if compiled else list(runs)
-    state = _State(method, filled, hidden, recipe, torch.device(device), compiled)
+    rows = len(runs[0].problem.train)
+    batch = batch_size(recipe, rows)
+    compiled = recipe.epochs * (rows // batch) >= PAYS and compiler.available() if compiles is None else compiles
+    parts = -(-len(runs) // (len(runs) if device != "cpu" else stack(batch * runs[0].problem.features.shape[1])))
+    size = _up(-(-len(runs) // parts), STACK if compiled else 1)
+    found: list[Outcome] = []
+    for part in (runs[i : i + size] for i in range(0, len(runs), size)):
+        filled = [*part, *[part[-1]] * (size - len(part))] if compiled else part
+        found += _trained(_State(method, filled, hidden, recipe, torch.device(device), compiled), len(part))
+    each = (time.process_time() - start) / len(runs)
+    return [replace(outcome, seconds=each) for outcome in found]
+
+
+def stack(features: int) -> int:
+    """How many runs step together on a processor, for batches of so many features each: what its cache holds.
+
+    Fewer than 32 and the time between operations counts; from 96 on nothing is gained.
+    """
+    return min(96, max(32, CACHED // features // STACK * STACK))
+
+
+def _trained(state: _State, count: int) -> list[Outcome]:
+    """Train the fleet; outcomes of its first runs, without their time."""
     val: list[Tensor] = []
     test: list[Tensor] = []
-    for epoch in range(recipe.epochs):
+    for epoch in range(state.recipe.epochs):
         state.epoch(epoch)
         for curve, share in zip((val, test), state.accuracy(), strict=True):
             curve.append(share)
     finite = state.finite()
-    found = [state.metrics(r) if finite[r] else {} for r in range(len(runs))]
+    found = [state.metrics(r) if finite[r] else {} for r in range(count)]
     curves = [curve.tolist() for curve in (torch.stack(val, 1), torch.stack(test, 1))]
-    each = (time.process_time() - start) / len(runs)
     return [
         Outcome(
             "ok" if finite[r] else "diverged",
             tuple(curves[0][r]),
             tuple(curves[1][r]),
             fingerprint(state.parameters(r)),
-            each,
+            0.0,
             found[r],
         )
-        for r in range(len(runs))
+        for r in range(count)
     ]
 
 
@@ -285,7 +303,7 @@ class _State:
             for name in ("train", "val", "test")
         }
         held = torch.cat([self.rows["val"], self.rows["test"]], 1)
-        self.evaluated = [(rows, self.labels.gather(1, rows)) for rows in _chunks(held)]
+        self.evaluated = [(rows, self.labels.gather(1, rows)) for rows in self._chunks(held)]
         self.batch = batch_size(recipe, self.rows["train"].shape[1])
         self.order, self.draws = ([run.stream(name) for run in runs] for name in ("batches", "draws"))
         self.memory = self._memory(dtype)
@@ -361,9 +379,20 @@ class _State:
         rows = self.rows[part][r : r + 1]
         weights = [w[r : r + 1] for w in self.weights]
         hyper = {key: value[r : r + 1] for key, value in self.hyper.items()}
-        found = [self.step.scores(weights, self.features, chunk, hyper)[0].T for chunk in _chunks(rows)]
+        found = [self.step.scores(weights, self.features, chunk, hyper)[0].T for chunk in self._chunks(rows)]
         scores = torch.cat(found)[: rows.shape[1]]
         return scores if self.method.link else log_softmax(scores)
+
+    def _chunks(self, rows: Tensor) -> list[Tensor]:
+        """Rows (R, n) in pieces of one width, a multiple of 16 (64 bytes in every slot), filled up with the first row.
+
+        The width is that of a run alone: 64 to 256 rows, fewer where they have many features.
+        """
+        count = rows.shape[1]
+        most = min(256, max(64, 8192 // self.features.shape[1]))
+        width = _up(-(-count // -(-count // most)), ALIGN)
+        filled = torch.cat([rows, rows[:, :1].expand(-1, -count % width)], 1)
+        return [part.contiguous() for part in filled.split(width, 1)]
 
     def _estimated(self) -> Tensor:
         assert self.method.estimate
@@ -383,12 +412,3 @@ class _State:
         """Every parameter of run r, without padding: the network's, then the loss's own."""
         own = [self.weights[-1][r]] if self.method.learned else []
         return [p.cpu() for p in (*self.layout.parameters(self.weights, r), *own)]
-
-
-def _chunks(rows: Tensor) -> list[Tensor]:
-    """Rows (R, n) in pieces of one width, a multiple of 16 (64 bytes in every slot), filled up with the first row."""
-    count = rows.shape[1]
-    pieces = -(-count // CHUNK)
-    width = _up(-(-count // pieces), ALIGN)
-    filled = torch.cat([rows, rows[:, :1].expand(-1, width * pieces - count)], 1)
-    return [part.contiguous() for part in filled.split(width, 1)]

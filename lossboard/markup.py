@@ -34,6 +34,11 @@ def percent(interval: Interval | None) -> Markup:
     return Markup(f'{100 * mean:.1f}<span class="half">{tail}</span>')
 
 
+def total(row: Row, shown: Board) -> Interval | None:
+    """The mean of a row over the tasks of its board; None where a task is missing: it would be of other tasks."""
+    return (row.score, row.half) if len(row.tasks) == len(shown.tasks) else None
+
+
 def points(interval: Interval) -> Markup:
     """A difference in percentage points, with its sign."""
     mean, half = interval
@@ -73,6 +78,27 @@ def prose(text: str) -> Markup:
     """Docstring text: ``code`` as code, arrows as arrows, arXiv numbers as links, the rest escaped."""
     safe = re.sub(r"``(.+?)``", r"<code>\1</code>", str(escape(text.replace("->", "→"))))
     return Markup(re.sub(r"arXiv:(\d{4}\.\d{4,5})", r'<a href="https://arxiv.org/abs/\1">arXiv:\1</a>', safe))
+
+
+_CITED = re.compile(
+    r"(?P<what>[^()]+) \((?P<who>.+), (?P<where>[^,]+?) (?P<year>\d{4}), arXiv:(?P<arxiv>\d{4}\.\d{4,5})\)"
+)
+
+
+def bibtex(method: Method) -> str:
+    """An entry for the paper of a method, as far as its citation says it; '' where that names no arXiv number.
+
+    The citation has surnames only, and what the method is called instead of the paper's title: that is a note.
+    """
+    found = _CITED.match(method.citation)
+    if not found or set("{}\\") & set(method.citation):
+        return ""
+    who = found["who"].removesuffix(" et al.")
+    names = re.split(r", | & ", who) + (["others"] if who != found["who"] else [])
+    key = re.sub(r"\W", "", names[0].split()[-1].lower(), flags=re.ASCII) + found["year"]
+    fields = {"author": " and ".join(names), "year": found["year"], "booktitle": found["where"]}
+    fields |= {"eprint": found["arxiv"], "archivePrefix": "arXiv", "note": found["what"]}
+    return f"@misc{{{key},\n" + "".join(f"  {name} = {{{text}}},\n" for name, text in fields.items()) + "}"
 
 
 def origin(dataset: str) -> dict[str, Any]:
@@ -124,6 +150,7 @@ def mathml(latex: str) -> Markup | None:
 
 
 FILTERS = {
+    "bibtex": bibtex,
     "code_path": code_path,
     "flags": flags,
     "groups": groups,
@@ -136,4 +163,5 @@ FILTERS = {
     "prose": prose,
     "share": share,
     "spell": spell,
+    "total": total,
 }

@@ -1,5 +1,7 @@
 """Intervals, paired tests and rank intervals over seeds. Seeds are sampled, tasks are fixed. No torch.
 
+Only :func:`across` speaks of other datasets than those measured: there the datasets are the sample.
+
 Methods are paired by construction: one seed of one dataset gives every method the same split, noise, initial weights
 and batches. So two methods are compared by their differences seed by seed. Tasks that share a dataset share those
 draws; their scores are averaged within a seed first. Datasets are independent strata.
@@ -8,7 +10,9 @@ draws; their scores are averaged within a seed first. Datasets are independent s
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +32,40 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, flo
     if len(x) < 2:
         return float(x.mean()), float("nan")
     return float(x.mean()), quantile((1 + level) / 2, len(x) - 1) * float(x.std(ddof=1)) / len(x) ** 0.5
+
+
+def stratified(
+    values: Mapping[str, Sequence[float]], weights: Mapping[str, float], level: float = 0.95
+) -> tuple[float, float]:
+    """Weighted mean over strata (datasets) of their means over seeds, and the half-width of its t interval.
+
+    The variances of the strata add; degrees of freedom are Welch and Satterthwaite's. The half-width is nan where a
+    stratum has a single seed, and 0 where nothing varies.
+
+    >>> mean, half = stratified({"digits": [1.0, 2.0, 3.0]}, {"digits": 1.0})
+    >>> round(mean, 3), round(half, 3)
+    (2.0, 2.484)
+    """
+    mean = sum(weights[key] * float(np.mean(found)) for key, found in values.items())
+    if min(map(len, values.values())) < 2:
+        return mean, math.nan
+    parts = [
+        (weights[key] ** 2 * float(np.var(found, ddof=1)) / len(found), len(found) - 1) for key, found in values.items()
+    ]
+    variance = sum(part for part, _ in parts)
+    if variance == 0:
+        return mean, 0.0
+    freedom = variance**2 / sum(part**2 / count for part, count in parts)
+    return mean, quantile((1 + level) / 2, freedom) * math.sqrt(variance)
+
+
+def across(values: Mapping[str, Sequence[float]], level: float = 0.95) -> tuple[float, float]:
+    """Mean over datasets of their means over seeds, and the half-width of its t interval for a dataset not measured.
+
+    The datasets are taken as drawn from those that the statement is about: what varies is their means. Each dataset
+    counts as one, however many tasks and seeds it has. With a single dataset the half-width is nan.
+    """
+    return t_interval([float(np.mean(found)) for found in values.values()], level)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -119,3 +157,41 @@ def tie_groups(order: Sequence[int], better: npt.NDArray[np.bool_]) -> list[int]
             leader, number = i, number + 1
         groups[i] = number
     return groups
+
+
+@dataclass(frozen=True)
+class Friedman:
+    """Friedman's test of equal methods, with Nemenyi's critical difference of mean ranks."""
+
+    mean_ranks: tuple[float, ...]  # of the methods; 1 is best, equal scores share their mean rank
+    statistic: float  # corrected for ties
+    p: float
+    difference: float  # two methods whose mean ranks differ by less are not told apart
+
+
+def friedman(scores: Floats, level: float = 0.05) -> Friedman:
+    """Ranks of methods within blocks, for scores (methods, blocks), larger better (Demsar, JMLR 2006).
+
+    Raises:
+        ValueError: fewer than two methods or blocks.
+    """
+    from scipy.stats import chi2, rankdata
+
+    methods, blocks = scores.shape
+    if methods < 2 or blocks < 2:
+        raise ValueError(f"{methods} methods in {blocks} blocks: ranks are compared for two or more of both")
+    ranks = rankdata(-scores, axis=0)
+    mean = ranks.mean(axis=1)
+    spread = ranks.var(axis=0).mean()  # within blocks; (methods^2 - 1) / 12 without ties
+    statistic = (methods - 1) * blocks * float(((mean - (methods + 1) / 2) ** 2).mean()) / spread if spread else 0.0
+    critical = _studentized_range(1 - level, methods) / math.sqrt(2)
+    difference = critical * math.sqrt(methods * (methods + 1) / (6 * blocks))
+    return Friedman(tuple(map(float, mean)), float(statistic), float(chi2.sf(statistic, methods - 1)), difference)
+
+
+@functools.lru_cache(maxsize=64)
+def _studentized_range(probability: float, count: int) -> float:
+    """Quantile of the range of so many standard normal draws."""
+    from scipy.stats import studentized_range
+
+    return float(studentized_range.ppf(probability, count, np.inf))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scikit_posthocs import posthoc_nemenyi_friedman
 from scipy import stats
 
 from lossboard import statistics
@@ -92,3 +93,64 @@ def test_intervals_cover_the_truth() -> None:
     assert 0.93 <= covered / trials <= 0.97
     assert ranks_covered / trials >= 0.95
     assert np.mean([high - low for low, high in intervals]) < 5, "and they do tell methods apart"
+
+
+def test_strata_are_welchs_interval() -> None:
+    """The mean difference of two independent samples is twice the mean of the one and of the other's negative."""
+    draw = np.random.default_rng(4)
+    first, second = draw.normal(1, 1, 9), draw.normal(0, 4, 6)
+    mean, half = statistics.stratified({"a": first, "b": -second}, {"a": 0.5, "b": 0.5}, level=0.9)
+    expected = stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.9)
+    assert (2 * (mean - half), 2 * (mean + half)) == pytest.approx((expected.low, expected.high))
+    assert np.isnan(statistics.stratified({"a": [1.0], "b": [1.0, 2.0]}, {"a": 0.5, "b": 0.5})[1])
+    assert statistics.stratified({"a": [0.5, 0.5]}, {"a": 1.0}) == (0.5, 0.0)
+
+
+def test_across_covers_a_dataset_not_measured() -> None:
+    """Nine datasets whose effects vary about 1: an interval over seeds alone misses the mean of all, this one holds."""
+    draw = np.random.default_rng(5)
+    covered = naive = 0
+    for _ in range(1000):
+        values = {str(i): draw.normal(draw.normal(1, 2), 0.5, size=5) for i in range(9)}
+        mean, half = statistics.across(values)
+        covered += abs(mean - 1) <= half
+        naive += abs(mean - 1) <= statistics.stratified(values, dict.fromkeys(values, 1 / 9))[1]
+    assert 0.93 <= covered / 1000 <= 0.97
+    assert naive / 1000 < 0.5
+
+
+@pytest.mark.parametrize("rounded", [False, True])
+def test_friedman_is_scipys_and_nemenyi_scikit_posthocs(rounded: bool) -> None:
+    scores = np.random.default_rng(6).normal([[0.0], [0.3], [0.6], [2.0]], 1, size=(4, 12))
+    scores = scores.round() if rounded else scores  # with ties
+    found = statistics.friedman(scores)
+    expected = stats.friedmanchisquare(*scores)
+    assert (found.statistic, found.p) == pytest.approx((expected.statistic, expected.pvalue))
+    assert found.mean_ranks == pytest.approx(stats.rankdata(-scores, axis=0).mean(axis=1))
+    p = posthoc_nemenyi_friedman(scores.T).to_numpy()
+    apart = np.abs(np.subtract.outer(found.mean_ranks, found.mean_ranks)) > found.difference
+    assert (apart == (p < 0.05)).all()
+    assert apart.any()
+    assert not apart.all()
+
+
+def test_critical_differences_of_the_published_table() -> None:
+    """Demsar (JMLR 2006), table 5 (a): q for 2 to 10 methods at 0.05."""
+    table = (1.960, 2.343, 2.569, 2.728, 2.850, 2.949, 3.031, 3.102, 3.164)
+    for methods, q in enumerate(table, 2):
+        scores = np.random.default_rng(0).normal(size=(methods, 6))
+        found = statistics.friedman(scores).difference / np.sqrt(methods * (methods + 1) / 36)
+        assert found == pytest.approx(q, abs=1.1e-3)
+
+
+def test_friedman_wants_two() -> None:
+    for shape in ((1, 5), (5, 1)):
+        with pytest.raises(ValueError, match="two or more"):
+            statistics.friedman(np.zeros(shape))
+    assert statistics.friedman(np.zeros((3, 4))).p == 1
+
+
+def test_equal_methods_are_rarely_rejected_by_friedman() -> None:
+    draw = np.random.default_rng(7)
+    rejected = sum(statistics.friedman(draw.normal(size=(8, 20))).p < 0.05 for _ in range(1000))
+    assert rejected <= 70

@@ -1,0 +1,383 @@
+"""Drawing: data -> SVG text by Altair, kept by the hash of what it shows. ``charts`` decides what is shown.
+
+Colours are fixed in the SVG and readable in its own right. In dark mode ``style.css`` finds them by value in the SVG of
+a page and replaces them; an SVG file of its own brings the same rules (:data:`DARK`). A drawing that was made before is
+read from ``.lossboard/charts``, so that a page whose records did not change is built without importing Altair.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import math
+import re
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from lossboard import paths
+from lossboard.records import StoreError, write_atomically
+
+PALETTE = ("#0072b2", "#b34e00", "#00785a", "#8f4a9e")  # legible as text on white; each with a shape of its own
+SHAPES = ("square", "triangle-up", "diamond", "triangle-down")
+INK, OTHER, RULE, FAINT = "#1b1f24", "#69737e", "#dfe3e6", "#c9ced3"
+DARK = {  # what each colour becomes on a dark page, the same as in style.css
+    INK: "#e7eaed",
+    OTHER: "#8b95a0",
+    RULE: "#30363c",
+    FAINT: "#454c54",
+    **dict(zip(PALETTE, ("#5db3e6", "#f39a5f", "#2fc79a", "#d3a0e0"), strict=True)),
+}
+GROUND = "#1b1f23"  # behind a drawing in the dark
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+KEPT = 2000  # drawings on disk
+WIDE, HIGH, LOW = 330, 200, 150  # pixels: plots that have no names beside them
+NAMED = 230  # pixels: the width of plots that do; all drawings are about 400 wide, which a phone can show
+
+Data = Any  # what JSON can hold: the hash of a drawing is that of its data
+
+# -- drawing -----------------------------------------------------------------------------------------------------------
+
+
+def draw_means(data: Data) -> Any:
+    """A row a method: its default as a ring, its tuned mean as a dot on its interval, its rank at the right."""
+    import altair as alt
+
+    base, width = alt.Chart(alt.InlineData(values=data)), NAMED
+    order = [row["method"] for row in data]
+    names = alt.Axis(labelPadding=10, labelLimit=130, labelOverlap=False)
+    y = alt.Y("method:N", sort=order, title=None, scale=alt.Scale(type="band"), axis=names)
+    fit, ticks = alt.Scale(zero=False, padding=8), alt.Axis(grid=True, tickCount=6)
+    x = alt.X("mean:Q", title="mean score (%)", scale=fit, axis=ticks)
+    colour = alt.Color("colour:N", scale=None)
+    shape = alt.Shape("shape:N", scale=None)
+    opens = base.transform_filter("datum.opens").mark_rule(color=FAINT, strokeDash=[2, 2])
+    ring = base.transform_filter("isValid(datum.default)").mark_point(size=26, strokeWidth=1.2, opacity=1, color=OTHER)
+    interval = base.mark_rule(strokeWidth=1.8).encode(x=alt.X("low:Q"), x2="high:Q", y=y, color=colour)
+    dot = base.mark_point(filled=True, size=44, opacity=1).encode(x=x, y=y, color=colour, shape=shape)
+    ranks = base.mark_text(align="left", color=OTHER, fontSize=11).encode(x=alt.value(width + 12), y=y, text="rank:N")
+    top = alt.Y("method:N", sort=order, bandPosition=0)
+    layers = (opens.encode(y=top), ring.encode(x="default:Q", y=y), interval, dot, ranks)
+    return alt.layer(*layers).properties(width=width, height=alt.Step(18))
+
+
+def draw_levels(data: Data) -> Any:
+    """A line a method over the noise rate; those with a colour are named at their end, the others are a backdrop."""
+    import altair as alt
+
+    low = 10 * math.floor(min(row["score"] for row in data) / 10)
+    high = max(low + 10, 10 * math.ceil(max(row["score"] for row in data) / 10))
+    rates = sorted({row["rate"] for row in data})
+    height = HIGH
+    named = [row for row in data if row["colour"] != OTHER]
+    ends = sorted((row for row in named if row["rate"] == rates[-1]), key=lambda row: -row["score"])
+    places = spread([row["score"] for row in ends], 13 * (high - low) / height)
+    labels = [{**row, "at": place} for row, place in zip(ends, places, strict=True)]
+    whole, ticks = alt.Scale(domain=[low, high], nice=False), alt.Axis(grid=True, tickCount=6)
+    x = alt.X("rate:Q", title="noise rate", axis=alt.Axis(values=rates, format=".0%"))
+    y = alt.Y("score:Q", title="mean score (%)", scale=whole, axis=ticks)
+    colour, line = alt.Color("colour:N", scale=None), alt.Detail("method:N")
+    back = alt.Chart(alt.InlineData(values=[row for row in data if row["colour"] == OTHER]))
+    front = alt.Chart(alt.InlineData(values=named))
+    dash = alt.condition(f"datum.colour == '{INK}'", alt.value([5, 3]), alt.value([1, 0]))
+    shape = alt.Shape("shape:N", scale=None)
+    text: dict[str, Any] = {"align": "left", "dx": 9, "fontSize": 11.5, "fontWeight": 600, "limit": 110}
+    layers = (
+        back.mark_line(strokeWidth=1, color=FAINT).encode(x=x, y=y, detail=line),
+        front.mark_line(strokeWidth=2).encode(x=x, y=y, detail=line, color=colour, strokeDash=dash),
+        front.mark_point(filled=True, size=40, opacity=1).encode(x=x, y=y, color=colour, shape=shape),
+        alt.Chart(alt.InlineData(values=labels)).mark_text(**text).encode(x=x, y="at:Q", text="method:N", color=colour),
+    )
+    return alt.layer(*layers).properties(width=NAMED + 20, height=height)
+
+
+def draw_ranks(data: Data) -> Any:
+    """A row a method: the bar of its rank interval, a dot at its place in the order of means."""
+    import altair as alt
+
+    rows, last = data["rows"], data["last"]
+    base, width = alt.Chart(alt.InlineData(values=rows)), NAMED
+    order = [row["method"] for row in rows]
+    names = alt.Axis(labelPadding=10, labelLimit=130, labelOverlap=False)
+    y = alt.Y("method:N", sort=order, title=None, scale=alt.Scale(type="band"), axis=names)
+    ticks = [1, *range(10, last + 1, 10)] if last > 12 else list(range(1, last + 1))
+    whole = alt.Scale(domain=[1, last], nice=False, padding=5)
+    x = alt.X("place:Q", title=f"rank among {last}", scale=whole, axis=alt.Axis(grid=True, values=ticks))
+    colour, shape = alt.Color("colour:N", scale=None), alt.Shape("shape:N", scale=None)
+    bar = base.mark_rule(strokeWidth=2.5, strokeCap="round").encode(x=alt.X("low:Q"), x2="high:Q", y=y, color=colour)
+    dot = base.mark_point(filled=True, size=38, opacity=1).encode(x=x, y=y, color=colour, shape=shape)
+    told = base.mark_text(align="left", color=OTHER, fontSize=11)
+    return alt.layer(bar, dot, told.encode(x=alt.value(width + 12), y=y, text="rank:N")).properties(
+        width=width, height=alt.Step(18)
+    )
+
+
+def draw_critical(data: Data) -> Any:
+    """A row a method: a dot at its mean rank in the middle of a bar as long as the critical difference.
+
+    Two methods whose bars overlap are not told apart; the line is where the bar of the first ends.
+    """
+    import altair as alt
+
+    rows = data["rows"]
+    base, width = alt.Chart(alt.InlineData(values=rows)), NAMED
+    order = [row["method"] for row in rows]
+    names = alt.Axis(labelPadding=10, labelLimit=130, labelOverlap=False)
+    y = alt.Y("method:N", sort=order, title=None, scale=alt.Scale(type="band"), axis=names)
+    whole, ticks = alt.Scale(domain=[1, len(rows)], nice=False, padding=5), alt.Axis(grid=True, tickCount=7)
+    x = alt.X("rank:Q", title=f"mean rank among {len(rows)}", scale=whole, axis=ticks)
+    colour, shape = alt.Color("colour:N", scale=None), alt.Shape("shape:N", scale=None)
+    end = alt.Chart(alt.InlineData(values=[{"end": rows[0]["high"]}])).mark_rule(color=OTHER, strokeDash=[3, 3])
+    bar = base.mark_rule(strokeWidth=1.8).encode(x=alt.X("low:Q"), x2="high:Q", y=y, color=colour)
+    dot = base.mark_point(filled=True, size=38, opacity=1).encode(x=x, y=y, color=colour, shape=shape)
+    told = base.mark_text(align="left", color=OTHER, fontSize=11).encode(
+        x=alt.value(width + 12), y=y, text=alt.Text("rank:Q", format=".1f")
+    )
+    return alt.layer(end.encode(x="end:Q"), bar, dot, told).properties(width=width, height=alt.Step(18))
+
+
+def draw_scatter(data: Data) -> Any:
+    """A dot a method over two measures; those with a label are named beside it where there is room."""
+    import altair as alt
+
+    rows, log = data["rows"], data["log"]
+    (left, right), (low, high) = (_ends([row[key] for row in rows], key == "x" and log) for key in ("x", "y"))
+
+    def across(value: float) -> float:
+        low, high, at = (math.log(v) if log else v for v in (left, right, value))
+        return WIDE * (at - low) / (high - low)
+
+    named = [row for row in rows if row["named"]]
+    spots = [(across(row["x"]), HIGH * (high - row["y"]) / (high - low)) for row in named]
+    places = beside(spots, [row["method"] for row in named], WIDE, HIGH)
+    x = alt.X(
+        "x:Q",
+        title=data["across"],
+        scale=alt.Scale(domain=[left, right], nice=False, type="log" if log else "linear"),
+        axis=alt.Axis(grid=True, tickCount=5, format=".3~g", labelOverlap=True),
+    )
+    y = alt.Y(
+        "y:Q",
+        title=data["up"],
+        scale=alt.Scale(domain=[low, high], nice=False),
+        axis=alt.Axis(grid=True, tickCount=6),
+    )
+    colour, shape = alt.Color("colour:N", scale=None), alt.Shape("shape:N", scale=None)
+    back = alt.Chart(alt.InlineData(values=[row for row in rows if row["colour"] == OTHER]))
+    front = alt.Chart(alt.InlineData(values=[row for row in rows if row["colour"] != OTHER]))
+    layers = [
+        back.mark_point(size=22, strokeWidth=1.2, opacity=1, color=OTHER).encode(x=x, y=y),
+        front.mark_point(filled=True, size=48, opacity=1).encode(x=x, y=y, color=colour, shape=shape),
+    ]
+    for row, place in zip(named, places, strict=True):
+        if place:
+            dx, dy, align = place
+            text: dict[str, Any] = {"align": align, "dx": dx, "dy": dy, "baseline": "middle", "limit": 120}
+            text |= {"fontSize": 11, "fontWeight": 600 if row["colour"] != OTHER else 400, "color": row["colour"]}
+            label = alt.Chart(alt.InlineData(values=[row])).mark_text(**text)
+            layers.append(label.encode(x=x, y=y, text="method:N"))
+    return alt.layer(*layers).properties(width=WIDE, height=HIGH)
+
+
+def _ends(values: Sequence[float], log: bool) -> tuple[float, float]:
+    """A domain with a margin of a twentieth around these values."""
+    low, high = min(values), max(values)
+    if log:
+        margin = (high / low) ** 0.05 if high > low else 1.1
+        return low / margin, high * margin
+    margin = 0.05 * (high - low) or 1.0
+    return low - margin, high + margin
+
+
+Place = tuple[float, float, str]  # of a label: dx and dy to its point in pixels, and the alignment
+
+
+def beside(
+    points: Sequence[tuple[float, float]], names: Sequence[str], width: float, height: float
+) -> list[Place | None]:
+    """Where each name has room beside its point (pixels, y downwards), in the order given; None where it has none.
+
+    >>> beside([(10.0, 50.0), (12.0, 50.0)], ["a", "b"], 100, 100)
+    [(-9, 0, 'right'), (9, 0, 'left')]
+    """
+    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in points]
+    found: list[Place | None] = []
+    for own, ((x, y), name) in enumerate(zip(points, names, strict=True)):
+        size = 6.8 * min(len(name), 17)
+        for dx, dy, align, start in (
+            (9, 0, "left", 0.0),
+            (-9, 0, "right", size),
+            (0, -11, "center", size / 2),
+            (0, 12, "center", size / 2),
+        ):
+            box = (x + dx - start, y + dy - 6, x + dx - start + size, y + dy + 6)
+            inside = box[0] >= 0 and box[1] >= -8 and box[2] <= width + 60 and box[3] <= height
+            if inside and not any(_overlap(box, other) for i, other in enumerate(taken) if i != own):
+                taken.append(box)
+                found.append((dx, dy, align))
+                break
+        else:
+            found.append(None)
+    return found
+
+
+def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def draw_curve(data: Data) -> Any:
+    """A method's curve beside the control's in grey, each named where there is room."""
+    import altair as alt
+
+    lines, (low, high) = data["lines"], data["domain"]
+    left, right = data["x"][0], data["x"][-1]
+    points = [
+        {"name": line["name"], "colour": line["colour"], "x": x, "y": y}
+        for line in lines
+        for x, y in zip(data["x"], line["y"], strict=True)
+    ]
+    across = [WIDE * (x - left) / (right - left) for x in data["x"]]
+    heights = [[LOW * (high - y) / (high - low) for y in line["y"]] for line in lines]
+    paths = [_dense(list(zip(across, down, strict=True))) for down in heights]
+    wide, fixed = alt.Scale(domain=[left, right], nice=False), alt.Scale(domain=[low, high], nice=False)
+    x = alt.X("x:Q", title=data["across"], scale=wide, axis=alt.Axis(grid=True, tickCount=5))
+    y = alt.Y("y:Q", title=data["up"], scale=fixed, axis=alt.Axis(grid=True, tickCount=5))
+    base = alt.Chart(alt.InlineData(values=points)).mark_line(clip=True)
+    dash = alt.condition(f"datum.colour == '{OTHER}'", alt.value([5, 3]), alt.value([1, 0]))
+    size = alt.condition(f"datum.colour == '{OTHER}'", alt.value(1.5), alt.value(2.2))
+    colour = alt.Color("colour:N", scale=None)
+    layers = [base.encode(x=x, y=y, color=colour, detail="name:N", strokeDash=dash, strokeWidth=size)]
+    for line, (at, down) in zip(lines, along(paths, [line["name"] for line in lines]), strict=True):
+        name = alt.Chart(alt.InlineData(values=[{}])).mark_text(
+            fontSize=11.5, fontWeight=600, limit=150, baseline="middle", color=line["colour"], text=line["name"]
+        )
+        layers.append(name.encode(x=alt.value(at), y=alt.value(down)))
+    return alt.layer(*layers).properties(width=WIDE, height=LOW)
+
+
+def _dense(path: Sequence[tuple[float, float]], step: float = 4.0) -> list[tuple[float, float]]:
+    """A path with points between its own, no farther than ``step`` apart across."""
+    found = []
+    for (x, y), (other, to) in itertools.pairwise(path):
+        count = max(1, math.ceil((other - x) / step))
+        found += [(x + (other - x) * i / count, y + (to - y) * i / count) for i in range(count)]
+    return [*found, path[-1]]
+
+
+def along(paths: Sequence[Sequence[tuple[float, float]]], names: Sequence[str]) -> list[tuple[float, float]]:
+    """The middle of each path's name, beside it where all paths and earlier names are farthest (pixels, y downwards).
+
+    >>> along([[(0.0, 50.0), (380.0, 50.0)], [(0.0, 62.0), (380.0, 62.0)]], ["up", "down"])[0][1] < 50
+    True
+    """
+    found: list[tuple[float, float]] = []
+    for path, name in zip(paths, names, strict=True):
+        half = 3.6 * len(name) + 4
+        spots = [(x, y + side) for x, y in path if half < x < WIDE - half for side in (-12, 12)]
+        spots = [(x, y) for x, y in spots if 8 < y < LOW - 8] or [(WIDE / 2, LOW / 2)]
+
+        def room(spot: tuple[float, float], half: float = half) -> float:
+            near = [abs(y - spot[1]) for each in paths for x, y in each if abs(x - spot[0]) <= half]
+            clash = [abs(y - spot[1]) - 3 for x, y in found if abs(x - spot[0]) <= 2 * half]
+            return round(min([*near, *clash, 11.5]), 1)
+
+        found.append(max(spots, key=room))
+    return found
+
+
+def spread(wanted: Sequence[float], gap: float) -> list[float]:
+    """The nearest positions (least squares) at least ``gap`` apart, for positions in falling order.
+
+    >>> spread([10.0, 9.0, 2.0], 3)
+    [11.0, 8.0, 2.0]
+    """
+    pools: list[list[float]] = []  # of positions with the gaps taken out: falling, so neighbours that rise are merged
+    for i, place in enumerate(wanted):
+        pools.append([place + i * gap])
+        while len(pools) > 1 and _mean(pools[-2]) < _mean(pools[-1]):
+            pools[-2:] = [pools[-2] + pools[-1]]
+    flat = [_mean(pool) for pool in pools for _ in pool]
+    return [place - i * gap for i, place in enumerate(flat)]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+# -- SVG ---------------------------------------------------------------------------------------------------------------
+
+
+def drawn(draw: Callable[[Data], Any], data: Data) -> str:
+    """The drawing as SVG; from the cache where the same was drawn before."""
+    shown = json.dumps(data, ensure_ascii=False).encode("utf-8", "replace")  # the renderer takes no lone surrogates
+    key = hashlib.sha256(f"{_drawer()} {draw.__name__} ".encode() + shown).hexdigest()[:24]
+    path = paths.local() / "charts" / f"{key}.svg"
+    try:
+        return path.read_text("utf-8")
+    except OSError:
+        text = render(draw(json.loads(shown)))
+    _keep(path, text)
+    return text
+
+
+@cache
+def _drawer() -> str:
+    """What decides how data is drawn: this file and the libraries."""
+    own = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    return f"{own} {version('altair')} {version('vl-convert-python')}"
+
+
+def _keep(path: Path, text: str) -> None:
+    with contextlib.suppress(StoreError, OSError):  # it saves time only; the page itself says where a disk is full
+        write_atomically(path, text)
+
+
+def tidy() -> None:
+    """Remove the oldest drawings beyond :data:`KEPT`."""
+    with contextlib.suppress(OSError):
+        kept = sorted((paths.local() / "charts").glob("*.svg"), key=lambda file: file.stat().st_mtime)
+        for file in kept[:-KEPT]:
+            file.unlink(missing_ok=True)
+
+
+def alone(svg: str) -> str:
+    """An SVG as a file of its own, which knows its colours in the dark."""
+    rules = "".join(
+        f'[fill="{light}"]{{fill:{dark}}}[stroke="{light}"]{{stroke:{dark}}}' for light, dark in DARK.items()
+    )
+    return (
+        svg.replace(">", f"><style>@media (prefers-color-scheme:dark){{svg{{background:{GROUND}}}{rules}}}</style>", 1)
+        + "\n"
+    )
+
+
+def render(chart: Any) -> str:
+    """A chart as compact SVG: transparent, no ids, coordinates to a hundredth of a pixel, the font named once."""
+    import vl_convert
+
+    text = {"labelFontSize": 11.5, "titleFontSize": 11.5, "titleFontWeight": 400, "titlePadding": 8, "labelPadding": 6}
+    axis = text | {"labelColor": INK, "titleColor": OTHER, "gridColor": RULE}
+    axis |= {"grid": False, "domain": False, "ticks": False}
+    styled = chart.configure(
+        aria=False, font=FONT, background="transparent", padding={"left": 12, "top": 6, "right": 16, "bottom": 2}
+    )
+    styled = styled.configure_axis(**axis).configure_view(stroke=None)
+    svg = re.sub(r"<[^>]+>", _compact, vl_convert.vegalite_to_svg(styled.to_json()))
+    return svg.replace('<path d="" display="none"/>', "").replace("<svg ", f'<svg font-family="{FONT}" ', 1)
+
+
+def _compact(tag: re.Match[str]) -> str:
+    """A tag without what serves interaction only or says the default; text between tags is left alone."""
+    text = re.sub(r' (?:aria-[a-z]+|role|class|pointer-events|xmlns:xlink|version|font-family)="[^"]*"', "", tag[0])
+    text = re.sub(r' (?:opacity="1"|stroke-width="1"|(?:fill|stroke)="transparent")', "", text)
+    text = re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", text)
+    return CIRCLE.sub(r'<circle cx="\1" cy="\2" r="\3"', text)
+
+
+CIRCLE = re.compile(  # as Vega draws one
+    r'<path transform="translate\(([\d.-]+),([\d.-]+)\)" d="M([\d.]+),0A\3,\3,0,1,1,-\3,0A\3,\3,0,1,1,\3,0"'
+)

@@ -1,0 +1,217 @@
+"""Tables for programs: every table of the site as CSV, JSON and Parquet, the same bytes at every build."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lossboard import board, charts
+from lossboard.board import Score
+from lossboard.names import stem
+
+if TYPE_CHECKING:
+    from lossboard.views import Entry, SuiteView, TrackView
+
+DIGITS = 8  # significant: more than a record has
+KINDS = {  # of columns, by name; all others hold numbers
+    **dict.fromkeys(("track", "task", "id", "dataset", "data", "noise", "split", "network", "seeds_pinned"), "text"),
+    **dict.fromkeys(("method", "summary", "citation", "formula", "tags", "defaults", "params", "batches"), "text"),
+    **dict.fromkeys(("measured_first", "measured_last", "datasets"), "text"),
+    **dict.fromkeys(("rank_low", "rank_high", "group", "failures", "seeds", "trial", "trials"), "count"),
+    **dict.fromkeys(("epochs", "batch"), "count"),
+    "stale": "flag",
+}
+
+Line = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows with the same keys. A number that does not exist is None."""
+
+    name: str  # of its files, without suffix
+    title: str
+    rows: Sequence[Line]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(self.rows[0]) if self.rows else ()
+
+    def files(self) -> dict[str, str | bytes]:
+        """File name -> content, in every format."""
+        return {f"{self.name}.{suffix}": write(self) for suffix, write in FORMATS.items()}
+
+
+def _csv(table: Table) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(map(_plain, table.columns))
+    writer.writerows(map(_plain, row.values()) for row in table.rows)
+    return out.getvalue()
+
+
+def _plain(value: Any) -> Any:
+    """A value as CSV has it. A text that a spreadsheet would run as a formula begins with an apostrophe."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return f"'{value}"
+    return "" if value is None else value
+
+
+def _json(table: Table) -> str:
+    lines = ",\n".join(map(json.dumps, table.rows))
+    return f'{{"title": {json.dumps(table.title)}, "rows": [\n{lines}\n]}}\n'
+
+
+def _parquet(table: Table) -> bytes:
+    import pyarrow
+    from pyarrow import parquet
+
+    types = {"text": pyarrow.string(), "count": pyarrow.int64(), "flag": pyarrow.bool_(), "number": pyarrow.float64()}
+    arrays = [
+        pyarrow.array([_valid(row[name]) for row in table.rows], types[KINDS.get(name, "number")])
+        for name in table.columns
+    ]
+    out = io.BytesIO()
+    parquet.write_table(pyarrow.table(arrays, names=[_valid(name) for name in table.columns]), out)
+    return out.getvalue()
+
+
+def _valid(value: Any) -> Any:
+    """A text without lone surrogates, which UTF-8 cannot hold."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+
+
+FORMATS: dict[str, Callable[[Table], str | bytes]] = {"csv": _csv, "json": _json, "parquet": _parquet}
+
+
+def number(value: float | None) -> float | None:
+    """A number as tables hold it; None where there is none."""
+    return float(f"{value:.{DIGITS}g}") if value is not None and math.isfinite(value) else None
+
+
+# -- of a suite --------------------------------------------------------------------------------------------------------
+
+
+def of_suite(view: SuiteView) -> list[Table]:
+    """The tables of what a suite compares, and on what."""
+    return [
+        Table("methods", "The methods of the suite", [_method(view, id) for id in view.ids]),
+        Table("tasks", "The tasks of every track, as they are pinned", _pins(view)),
+    ]
+
+
+def of_track(view: SuiteView, shown: TrackView) -> list[Table]:
+    """Both boards, every method on every task, and scores against the noise rate where a chart shows them."""
+    track, metrics = shown.track.name, tuple(view.suite.metrics.columns)
+    results = [
+        _result(shown.task(task).id, task, entry, metrics)
+        for task, entries in shown.entries.items()
+        for entry in entries
+    ]
+    tables = [
+        Table(stem(track, "tuned"), "Board, tuned", _board(shown, shown.tuned, metrics)),
+        Table(stem(track, "default"), "Board, authors' defaults", _board(shown, shown.default, ())),
+        Table(stem(track, "tasks"), "Every method on every task", results),
+        Table(stem(track, "noise"), "Scores against the noise rate", _noise(shown)),
+    ]
+    return [table for table in tables if table.rows]
+
+
+def _method(view: SuiteView, id: str) -> Line:
+    method = view.methods.get(id)
+    return {
+        "method": id,
+        "summary": method.summary if method else None,
+        "citation": method.citation if method else None,
+        "formula": method.formula if method and method.formula else None,
+        "tags": " ".join(method.tags) if method else None,
+        "defaults": json.dumps(dict(method.defaults), sort_keys=True) if method else None,
+    }
+
+
+def _pins(view: SuiteView) -> list[Line]:
+    return [
+        {
+            "track": track.name,
+            "task": task.name,
+            "id": task.id,
+            "dataset": task.dataset,
+            "data": task.data,
+            "noise": task.corruption.kind,
+            "rate": task.corruption.rate,
+            "split": task.split.kind,
+            "network": task.model.kind,
+            "epochs": task.recipe.epochs,
+            "batch": task.recipe.batch,
+            "lr": task.recipe.lr,
+            "seeds_pinned": " ".join(map(str, block.seeds)),
+            "trials": len(block.budget.learning_rates(task.recipe, "")),
+        }
+        for track in view.suite.tracks.values()
+        for block in track.blocks
+        for task in block.tasks
+    ]
+
+
+def _board(view: TrackView, shown: board.Board, metrics: Sequence[str]) -> list[Line]:
+    """A row a method, as on the board; with the means over tasks of these metrics of its tuned trials."""
+    tested = board.friedman(shown, view.track)
+    mean_ranks = dict(zip(tested[0], tested[1].mean_ranks, strict=True)) if tested else {}
+    lines = []
+    for row in shown.rows:
+        low, high = row.rank or (None, None)
+        days = view.days.get(row.method) or (None,)
+        line: Line = {"method": row.method, "rank_low": low, "rank_high": high, "group": row.group}
+        line |= {"mean_rank": number(mean_ranks.get(row.method)), "mean": number(row.score), "half": number(row.half)}
+        line |= {"coverage": number(row.coverage), "stale": row.stale, "failures": row.failures}
+        line |= {"measured_first": days[0], "measured_last": days[-1]}
+        own = view.measures.get(row.method, {})
+        line |= {f"mean_{name}": number(own.get(name)) for name in ((*metrics, "seconds") if metrics else ())}
+        for task in shown.tasks:
+            score = row.tasks.get(task)
+            line |= {task: number(score.mean if score else None), f"{task} half": number(score.half if score else None)}
+        lines.append(line)
+    return lines
+
+
+def _result(id: str, task: str, entry: Entry, metrics: Sequence[str]) -> Line:
+    line: Line = {"task": task, "id": id, "method": entry.method, "stale": entry.stale}
+    line |= _score(entry.tuned) | {f"default_{key}": value for key, value in list(_score(entry.default).items())[:2]}
+    line |= {name: number(entry.metrics.get(name)) for name in metrics}
+    return line | {"seconds": number(entry.seconds), "batches": " ".join(entry.files)}
+
+
+def _score(score: Score | None) -> Line:
+    if score is None:
+        return dict.fromkeys(("mean", "half", "seeds", "trial", "params", "failures"))
+    return {
+        "mean": number(score.mean),
+        "half": number(score.half),
+        "seeds": len(score.seeds),
+        "trial": score.trial,
+        "params": json.dumps({key: number(value) for key, value in sorted(score.params.items())}),
+        "failures": score.failures,
+    }
+
+
+def _noise(view: TrackView) -> list[Line]:
+    return [
+        {
+            "noise": name,
+            "rate": rate,
+            "method": row.method,
+            "mean": number(sum(row.tasks[task].mean for task in names) / len(names)),
+            "datasets": " ".join(datasets),
+        }
+        for name, (levels, datasets) in charts.noises(view.track.tasks).items()
+        for row in view.tuned.rows
+        if row.rank
+        for rate, names in levels.items()
+    ]

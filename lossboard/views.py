@@ -1,0 +1,360 @@
+"""What pages show: records of a suite by track, task, method and environment. No HTML, no file is written."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from lossboard import board, charts, paths, protocol, records, statistics
+from lossboard.board import Board, Row, Score
+from lossboard.markup import Interval
+from lossboard.names import SAFE
+from lossboard.records import Record
+from reference.methods import Method, MethodError, UnknownMethod, find
+
+MOST_COLUMNS = 8  # of tasks; a board of more has a column a dataset
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a board: one task, or the mean of several."""
+
+    title: str
+    tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One method on one task of a track. ``metrics`` and ``seconds`` are means over the seeds of the tuned trial."""
+
+    method: str
+    tuned: Score | None
+    default: Score | None
+    metrics: Mapping[str, float]
+    seconds: float
+    files: tuple[str, ...]  # that hold its records
+    runs: tuple[tuple[str, str, bool], ...]  # when, commit ('' if not known), local changes; in order of time
+    stale: bool
+
+
+@dataclass(frozen=True)
+class TrackView:
+    """A track that has records."""
+
+    track: protocol.Track
+    tuned: Board
+    default: Board
+    columns: tuple[Column, ...]
+    entries: Mapping[str, tuple[Entry, ...]]  # task -> methods, the best mean first
+    measures: charts.Measures
+    figures: Sequence[charts.Figure]
+
+    @property
+    def seeds(self) -> str:
+        """How many seeds a mean is over: '10', or '3 to 5' where tasks differ."""
+        counts = sorted({len(block.seeds) for block in self.track.blocks})
+        return " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+
+    @property
+    def boards(self) -> tuple[Board, Board]:
+        return (self.tuned, self.default)
+
+    @functools.cached_property
+    def defaults(self) -> Mapping[str, Row]:
+        """The rows of the board of the authors' defaults, by method."""
+        return {row.method: row for row in self.default.rows}
+
+    @functools.cached_property
+    def days(self) -> Mapping[str, tuple[str, ...]]:
+        """Method -> first and last day on which it was measured here."""
+        found: dict[str, set[str]] = defaultdict(set)
+        for entry in (entry for entries in self.entries.values() for entry in entries):
+            found[entry.method].update(when[:10] for when, *_ in entry.runs)
+        return {method: _ends(days) for method, days in found.items()}
+
+    def task(self, name: str) -> protocol.Task:
+        return next(task for task in self.track.tasks if task.name == name)
+
+    def block(self, name: str) -> protocol.Block:
+        """The block that a task is in."""
+        return next(block for block in self.track.blocks if any(task.name == name for task in block.tasks))
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Records that were made by the same code on the same machine."""
+
+    commit: str  # '' if not known
+    dirty: bool
+    env: Mapping[str, str]
+    days: tuple[str, ...]  # first and last
+    methods: tuple[str, ...]
+    records: int
+
+
+@dataclass(frozen=True)
+class SuiteView:
+    """A suite with everything its pages need. ``batches`` maps a published file to its content."""
+
+    suite: protocol.Suite
+    methods: Mapping[str, Method]
+    ids: tuple[str, ...]  # of the catalogue, and of methods that have records
+    tracks: tuple[TrackView, ...]
+    environments: tuple[Environment, ...]
+    failures: Mapping[str, Sequence[Record]]
+    batches: Mapping[str, str]
+    records: int
+
+    @property
+    def datasets(self) -> list[str]:
+        return list(dict.fromkeys(task.dataset for task in self.suite.tasks.values()))
+
+    @property
+    def unmeasured(self) -> list[protocol.Track]:
+        """The tracks that have no records."""
+        shown = {view.track.name for view in self.tracks}
+        return [track for track in self.suite.tracks.values() if track.name not in shown]
+
+
+def suite(name: str, found: Sequence[Record]) -> SuiteView:
+    """Everything the pages of a suite show, from its records.
+
+    Raises:
+        UsageError: the suite is not in this checkout.
+    """
+    from lossboard.run import suite_methods
+
+    pinned = protocol.load(name)
+    known = pinned.tasks
+    best = records.resolve((r for r in found if r.id in known), board.currency(pinned))
+    methods = dict(suite_methods(pinned))
+    for id in {record.method for record in best.values()} - methods.keys():
+        with contextlib.suppress(UnknownMethod, MethodError):  # of a method that is gone
+            methods[id] = find(methods, id)  # a correction around a loss
+    tracks = [_track(pinned, track, list(best.values())) for track in pinned.tracks.values()]
+    failures: dict[str, list[Record]] = {}
+    for key in sorted(best):
+        if best[key].status != "ok":
+            failures.setdefault(best[key].method, []).append(best[key])
+    return SuiteView(
+        suite=pinned,
+        methods=methods,
+        ids=tuple(sorted(methods.keys() | {record.method for record in best.values()})),
+        tracks=tuple(view for view in tracks if view.tuned.rows),
+        environments=tuple(_environments(list(best.values()))),
+        failures=failures,
+        batches=_published(name, best.values()),
+        records=len(best),
+    )
+
+
+def _track(pinned: protocol.Suite, track: protocol.Track, best: Sequence[Record]) -> TrackView:
+    wanted = {task.id for task in track.tasks}
+    own = [record for record in best if record.id in wanted]
+    tuned, default = (board.build(pinned, track, own, kind) for kind in ("tuned", "default"))
+    strata = board.strata(track.tasks)
+    columns = [Column(title(name, strata), (name,)) for name in tuned.tasks]
+    if len(columns) > MOST_COLUMNS:
+        columns = [Column(dataset, tuple(names)) for dataset, names in strata.items()]
+    entries = _entries(track, tuned, default, own)
+    means = measures(entries, tuned)
+    figures = charts.figures(track, tuned, default, means, pinned)
+    return TrackView(track, tuned, default, tuple(columns), entries, means, figures)
+
+
+def title(task: str, strata: Mapping[str, Sequence[str]]) -> str:
+    """What a task is called among those of its track: without the dataset where all have the same."""
+    return corruption(task) if len(strata) == 1 else task
+
+
+def corruption(task: str) -> str:
+    return task.split("/", 1)[1]
+
+
+def labels(block: protocol.Block) -> dict[str, protocol.Task]:
+    """The corruptions of a block by name, each with a task that has it."""
+    return {corruption(task.name): task for task in block.tasks}
+
+
+# -- a task ------------------------------------------------------------------------------------------------------------
+
+
+def _entries(
+    track: protocol.Track, tuned: Board, default: Board, own: Sequence[Record]
+) -> dict[str, tuple[Entry, ...]]:
+    """Task -> what every method did on it."""
+    cells: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    for record in own:
+        cells[record.method, record.id].append(record)
+    defaults = {row.method: row.tasks for row in default.rows}
+    found = {}
+    for task in track.tasks:
+        rows = [
+            _entry(row, task, defaults.get(row.method, {}).get(task.name), cells[row.method, task.id])
+            for row in tuned.rows
+            if (row.method, task.id) in cells
+        ]
+        found[task.name] = tuple(sorted(rows, key=_place))
+    return found
+
+
+def _entry(row: Row, task: protocol.Task, default: Score | None, cells: Sequence[Record]) -> Entry:
+    tuned = row.tasks.get(task.name)
+    chosen = [record for record in cells if tuned and record.trial == tuned.trial and record.seed in tuned.seeds]
+    done = [record for record in chosen if record.status == "ok"]
+    names = sorted(set.intersection(*(set(record.metrics) for record in done))) if done else []
+    metrics = {name: sum(record.metrics[name] for record in done) / len(done) for name in names}
+    headers = {id(record.header): record.header for record in cells if record.header}
+    return Entry(
+        method=row.method,
+        tuned=tuned,
+        default=default,
+        metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
+        seconds=sum(record.seconds for record in chosen) / len(chosen) if chosen else math.nan,
+        files=tuple(sorted({header.file for header in headers.values() if header.file})),
+        runs=tuple(sorted({(header.started, header.commit or "", header.dirty) for header in headers.values()})),
+        stale=row.stale,
+    )
+
+
+def _place(entry: Entry) -> tuple[float, str]:
+    return (-entry.tuned.mean if entry.tuned else math.inf, entry.method)
+
+
+def _ends(days: Iterable[str]) -> tuple[str, ...]:
+    ordered = sorted(set(days))
+    return tuple(dict.fromkeys((ordered[0], ordered[-1]))) if ordered else ()
+
+
+def measures(entries: Mapping[str, Sequence[Entry]], shown: Board) -> dict[str, dict[str, float]]:
+    """Method -> means over the tasks of the board of what was measured of its tuned trials, and of ``seconds``.
+
+    Only what every task has; so every number is a mean over the same tasks.
+    """
+    by_method: dict[str, list[Entry]] = defaultdict(list)
+    for each in entries.values():
+        for entry in each:
+            by_method[entry.method].append(entry)
+    found = {}
+    for method, own in by_method.items():
+        if len(own) < len(shown.tasks):
+            continue
+        names = set.intersection(*(set(entry.metrics) for entry in own))
+        means = {name: sum(entry.metrics[name] for entry in own) / len(own) for name in sorted(names)}
+        found[method] = means | {"seconds": sum(entry.seconds for entry in own) / len(own)}
+    return found
+
+
+# -- where records come from -------------------------------------------------------------------------------------------
+
+
+def _environments(found: Sequence[Record]) -> list[Environment]:
+    headers = {id(record.header): record.header for record in found if record.header}
+    made = {key: (h.commit or "", h.dirty, tuple(sorted(h.env.items()))) for key, h in headers.items()}
+    groups: dict[tuple[str, bool, tuple[tuple[str, str], ...]], list[Record]] = {}
+    for record in found:
+        groups.setdefault(made[id(record.header)], []).append(record)
+    shown = []
+    for (commit, dirty, env), same in sorted(groups.items()):
+        days = _ends(record.header.started[:10] for record in same if record.header)
+        methods = tuple(sorted({record.method for record in same}))
+        shown.append(Environment(commit, dirty, dict(env), days, methods, len(same)))
+    return shown
+
+
+def _published(name: str, found: Iterable[Record]) -> dict[str, str]:
+    """Name -> content of the published batches among the files of these records."""
+    files = {(record.method, record.header.file) for record in found if record.header}
+    known = {}
+    for method, file in sorted(files):
+        path = paths.results() / name / method / f"{file}.jsonl"
+        if SAFE.fullmatch(method) and re.fullmatch(r"[0-9a-f]{12}", file) and path.is_file():
+            known[file] = path.read_bytes().decode("utf-8", "replace")
+    return known
+
+
+# -- a method beside the control ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Line:
+    """One method on one task. ``difference`` is to the control, paired by seed."""
+
+    task: str
+    title: str
+    tuned: Score | None
+    default: Score | None
+    control: Score | None
+    difference: Interval | None
+
+
+@dataclass(frozen=True)
+class Results:
+    """One method on one track."""
+
+    track: protocol.Track
+    tuned: Row | None
+    default: Row | None
+    ranked: Mapping[str, int]  # kind of board -> how many methods it ranks
+    lines: tuple[Line, ...]
+    axis: charts.Axis
+    days: tuple[str, ...]
+    commit: str  # of its last run without local changes; '' if not known
+
+    @property
+    def batches(self) -> list[str]:
+        return sorted({file for row in (self.tuned, self.default) if row for file in row.batches})
+
+
+def results(view: TrackView, method: str, control: str) -> Results | None:
+    """What a track knows of a method, or None for no record."""
+    tuned, default = ({row.method: row for row in shown.rows} for shown in view.boards)
+    if method not in tuned and method not in default:
+        return None
+
+    def score(rows: Mapping[str, Row], name: str, task: str) -> Score | None:
+        return rows[name].tasks.get(task) if name in rows else None
+
+    lines, strata = [], board.strata(view.track.tasks)
+    for task in view.tuned.tasks:
+        ours, reference = score(tuned, method, task), score(tuned, control, task)
+        difference = _paired(ours, reference) if ours and reference and method != control else None
+        lines.append(Line(task, title(task, strata), ours, score(default, method, task), reference, difference))
+    known = [line.difference for line in lines if line.difference]
+    ends = [(100 * (mean - _known(half)), 100 * (mean + _known(half))) for mean, half in known]
+    ranked = {shown.kind: sum(row.rank is not None for row in shown.rows) for shown in view.boards}
+    rows = (tuned.get(method), default.get(method))
+    scale, days, commit = charts.axis(ends), view.days.get(method, ()), _commit(view, method)
+    return Results(view.track, *rows, ranked, tuple(lines), scale, days, commit)
+
+
+def _commit(view: TrackView, method: str) -> str:
+    own = (entry for entries in view.entries.values() for entry in entries if entry.method == method)
+    clean = [(when, commit) for entry in own for when, commit, dirty in entry.runs if not dirty]
+    return max(clean)[1] if clean else ""
+
+
+def _paired(ours: Score, reference: Score) -> Interval | None:
+    shared = sorted(ours.seeds.keys() & reference.seeds.keys())
+    return statistics.t_interval([ours.seeds[seed] - reference.seeds[seed] for seed in shared]) if shared else None
+
+
+def _known(half: float) -> float:
+    return half if math.isfinite(half) else 0.0
+
+
+def cell(row: Row, column: Column) -> Interval | None:
+    """A row's mean over the tasks of a column, over seeds that all of them have; None where a task is missing."""
+    scores = [row.tasks[task] for task in column.tasks if task in row.tasks]
+    if len(scores) < len(column.tasks):
+        return None
+    shared = sorted(set.intersection(*(set(score.seeds) for score in scores)))
+    mean = sum(score.mean for score in scores) / len(scores)
+    if len(shared) < 2:
+        return mean, math.nan
+    return mean, statistics.t_interval([sum(s.seeds[seed] for s in scores) / len(scores) for seed in shared])[1]
