@@ -267,6 +267,21 @@ def test_a_column_sorts_and_the_ties_are_hidden(show: Open) -> None:
     assert ranking(page) == [name for name in ranked if name not in ("focal", "js")][::-1]
 
 
+def test_the_methods_of_a_task_sort_by_each_column_and_back(show: Open) -> None:
+    page = show("noisy/tasks/quick-digits-clean.html")
+    names = page.locator("table[data-sortable] tbody th")
+    before = names.all_inner_texts()
+    head = page.get_by_role("button", name="method", exact=True)
+    orders = []
+    for _ in range(3):
+        head.click()
+        orders.append(names.all_inner_texts())
+    assert orders == [sorted(before, key=str.lower), sorted(before, key=str.lower)[::-1], before]
+    head.click()
+    page.reload()
+    assert names.all_inner_texts() == orders[0]
+
+
 def test_the_back_button_and_a_reload_keep_what_was_chosen(show: Open) -> None:
     page = show()
     ranked = methods(page)
