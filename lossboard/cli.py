@@ -312,10 +312,12 @@ def _measure_theory() -> None:
     from rich.progress import track
 
     from lossboard.pools import WorkerDied, loky
+    from lossboard.run import suite_methods
     from lossboard.theory import prepare, unmeasured
     from reference.methods import catalogue
 
-    todo = [method.id for method in unmeasured(catalogue("loss").values())]
+    methods = {m.id: m for name in protocol.available() for m in suite_methods(protocol.load(name)).values()}
+    todo = [method.id for method in unmeasured(methods.values()) if method is catalogue("loss").get(method.id)]
     if len(todo) <= 5:  # the page measures them itself
         return
     show.console.print(f"theory of {len(todo)} losses, measured once for their pages")
