@@ -1,0 +1,13 @@
+"""Fast kernels: one folder an operation, one file an implementation, called by name.
+
+    >>> import torch
+    >>> softmax(torch.zeros(4)).tolist()
+    [0.25, 0.25, 0.25, 0.25]
+
+What an operation computes is defined in ``reference.ops``. ``impl`` names an implementation of
+``kernels.registry.catalogue(operation)``; "auto" picks one by size and device.
+"""
+
+from kernels.softmax import softmax
+
+__all__ = ["softmax"]
