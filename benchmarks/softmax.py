@@ -4,13 +4,14 @@
     python -m benchmarks.softmax --shapes 64x256000,512x32768,4096x1024 --threads 2
 
 All implementations of a shape are timed in turn in one process, writing to one ``out=``; a number is the median of the
-rounds, in picoseconds an element (of processor time with one thread, else of the wall). ``floor`` is the time to read x,
-and to read it again and write as much past the caches: what no algorithm with two passes goes below out of cache.
+rounds, in picoseconds an element (of processor time with one thread, else of the wall). ``floor`` is the time to read
+x, and to read it again and write as much past the caches: what no algorithm with two passes goes below out of cache.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import statistics
 import time
@@ -54,7 +55,9 @@ def floor(x: torch.Tensor, out: torch.Tensor) -> None:
     shared(lambda i, j: _copy(src + 4 * i, dst + 4 * i, j - i, True), x.numel(), parts, ALIGNED)
 
 
-def measure(work: dict[str, Callable[[], object]], rounds: int, calls: int, clock: Callable[[], int]) -> dict[str, float]:
+def measure(
+    work: dict[str, Callable[[], object]], rounds: int, calls: int, clock: Callable[[], int]
+) -> dict[str, float]:
     """Median nanoseconds a call of each, in turn."""
     taken: dict[str, list[float]] = {name: [] for name in work}
     for name in work:
@@ -77,6 +80,18 @@ def error(y: torch.Tensor, x: torch.Tensor) -> float:
     return worst
 
 
+def line(shape: tuple[int, ...], ids: list[str], rounds: int, clock: Callable[[], int]) -> str:
+    """The row of a shape in the table."""
+    x = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+    out = torch.zeros_like(x)
+    work: dict[str, Callable[[], object]] = {id: functools.partial(kernels.softmax, x, out, impl=id) for id in ids}
+    work["floor"] = functools.partial(floor, x, out)
+    found = measure(work, rounds, max(1, (1 << 19) // x.numel()), clock)
+    each = {id: taken / x.numel() * 1e3 for id, taken in found.items()}
+    cells = [f"{each[id]:6.0f}|{error(kernels.softmax(x, impl=id), x):.1e}" for id in ids]
+    return " ".join(f"{cell:>14}" for cell in [*cells, f"{each['floor']:.0f}"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", help="comma-separated, as 1024 or 64x256000")
@@ -91,13 +106,7 @@ def main() -> None:
     clock = time.thread_time_ns if options.threads == 1 else time.perf_counter_ns
     print(f"{'shape':>12} " + " ".join(f"{id[:14]:>14}" for id in [*ids, "floor"]) + "   (ps an element | worst error)")
     for text in texts:
-        x = torch.randn(*map(int, text.split("x")), generator=torch.Generator().manual_seed(0))
-        out = torch.zeros_like(x)
-        work = {id: (lambda id=id: kernels.softmax(x, out, impl=id)) for id in ids}
-        found = measure(work | {"floor": lambda: floor(x, out)}, options.rounds, max(1, (1 << 19) // x.numel()), clock)
-        errors = {id: error(kernels.softmax(x, impl=id), x) for id in ids}
-        cells = [f"{found[id] / x.numel() * 1e3:6.0f}|{errors[id]:.1e}" for id in ids]
-        print(f"{text:>12} " + " ".join(f"{cell:>14}" for cell in cells), f"{found['floor'] / x.numel() * 1e3:14.0f}", flush=True)
+        print(f"{text:>12}", line(tuple(map(int, text.split("x"))), ids, options.rounds, clock), flush=True)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numba
 import torch
+from numba import njit
+from numba.core import config
 from torch import Tensor
 
 HERE = Path(__file__).parent
@@ -36,12 +37,12 @@ CACHE = HERE / "__pycache__" / f"native-{_sources()}"
 
 def native(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile an entry point when it is first called; it runs without the interpreter's lock."""
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(CACHE)
+    before = config.CACHE_DIR  # type: ignore[attr-defined]
+    config.CACHE_DIR = str(CACHE)  # type: ignore[attr-defined]
     try:
-        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+        return njit(cache=True, nogil=True, error_model="numpy")(function)
     finally:
-        numba.config.CACHE_DIR = before
+        config.CACHE_DIR = before  # type: ignore[attr-defined]
 
 
 def threads(elements: int) -> int:

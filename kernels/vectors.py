@@ -2,7 +2,7 @@
 
 numba vectorises no loop that calls exp, and runs a maximum one element at a time. Kernels here name their vectors
 instead. ``load(address)`` gives a value of LANES float32, on which ``+ - *``, :func:`fma`, :func:`maximum` and
-:func:`exp` act lane by lane. LANES is 16 with AVX-512 and 8 elsewhere, where LLVM splits a vector that is wider than the
+:func:`exp` act lane by lane. LANES is 16 with AVX-512 and 8 elsewhere; LLVM splits a vector that is wider than the
 registers. Addresses are plain integers, ``tensor.data_ptr()``: numba passes them faster than arrays.
 
 Requirements: every function propagates NaN, takes exp(-inf) as 0, and reads nothing beyond what it is asked for.
@@ -46,7 +46,7 @@ vector = Vector()
 
 
 @register_model(Vector)
-class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+class _VectorModel(models.PrimitiveModel):
     def __init__(self, dmm: Any, fe_type: Any) -> None:
         super().__init__(dmm, fe_type, _FLOATS)
 

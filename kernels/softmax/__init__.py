@@ -10,16 +10,15 @@ from kernels.registry import Unsupported, checked, implementation
 
 class _Softmax(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, impl: str) -> Tensor:  # type: ignore[no-untyped-def, override]
+    def forward(ctx, x: Tensor, impl: str) -> Tensor:  # type: ignore[no-untyped-def]
         y = softmax(x, impl=impl)
         ctx.save_for_backward(y)
         return y
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):  # type: ignore[no-untyped-def, override]
+    def backward(ctx, gradient: Tensor):  # type: ignore[no-untyped-def]
         (y,) = ctx.saved_tensors
-        product = gradient * y
-        return product.sub_(y * product.sum(-1, keepdim=True)), None
+        return (gradient - (gradient * y).sum(-1, keepdim=True)).mul_(y), None
 
 
 def softmax(x: Tensor, out: Tensor | None = None, *, impl: str = "auto") -> Tensor:

@@ -7,16 +7,22 @@ from kernels.native import SMALL, threads
 from kernels.registry import kernel
 from kernels.softmax.online import online
 from kernels.softmax.three_pass_reload import three_pass_reload
+from kernels.softmax.two_pass import two_pass
+
+SHORT = 2048  # such a row stays in the first cache
+LONG = 1 << 15  # so many logits hide how the online pass begins, while its maximum still grows
 
 
 @kernel("softmax", needs=("numba",))
 def auto(x: Tensor, out: Tensor) -> None:
-    """Three passes that reload in cache, where arithmetic is the bound; the online pass out of cache, where traffic is.
+    """By size: three passes that reload in cache, where arithmetic is the bound; two out of cache, where traffic is.
 
-    A row that several threads must share is done online too.
+    A row that several threads must share is done online.
     """
-    size = x.numel()
-    if size < SMALL or (8 * size <= cache_bytes() and size // x.shape[-1] >= threads(size)):
+    size, n = x.numel(), x.shape[-1]
+    if size < SMALL or (size // n >= threads(size) and (n <= SHORT or 8 * size <= cache_bytes())):
         three_pass_reload(x, out)
+    elif n < LONG:
+        two_pass(x, out)
     else:
         online(x, out)

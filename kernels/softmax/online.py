@@ -35,15 +35,17 @@ def _write(src, dst, n, states, past_cache):  # type: ignore[no-untyped-def]
 def by_chunks(first: Callable[[int, int], tuple[float, float]], x: Tensor, out: Tensor, past_cache: bool) -> None:
     """Each row in chunks, one a thread: their states by ``first(src, n)``, merged, and the write."""
     n, src, dst = x.shape[-1], x.data_ptr(), out.data_ptr()
-    for at in range(0, 4 * x.numel(), 4 * n):
-        row, end = src + at, dst + at
-        states = tuple(shared(lambda i, j, row=row: first(row + 4 * i, j - i), n, threads(n), LANES))
-        shared(
-            lambda i, j, row=row, end=end, states=states: _write(row + 4 * i, end + 4 * i, j - i, states, past_cache),
-            n,
-            threads(n),
-            LANES,
-        )
+    for row in range(0, 4 * x.numel(), 4 * n):
+
+        def scan(i: int, j: int, at: int = src + row) -> tuple[float, float]:
+            return first(at + 4 * i, j - i)
+
+        states = tuple(shared(scan, n, threads(n), LANES))
+
+        def finish(i: int, j: int, at: int = row, states: tuple[tuple[float, float], ...] = states) -> None:
+            _write(src + at + 4 * i, dst + at + 4 * i, j - i, states, past_cache)
+
+        shared(finish, n, threads(n), LANES)
 
 
 def past_cache(x: Tensor) -> bool:

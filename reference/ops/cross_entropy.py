@@ -11,8 +11,8 @@ def values(logits: Tensor, target: Tensor, *, label_smoothing: float = 0.0, z_lo
 
     $$ L - (1 - \epsilon) a_y - \frac{\epsilon}{V} \sum_j a_j + \zeta L^2, \quad L = \log \sum_j \exp a_j $$
 
-    epsilon is the label smoothing of Szegedy et al. (CVPR 2016, arXiv:1512.00567), zeta the z-loss of PaLM (Chowdhery et
-    al. 2022, arXiv:2204.02311), which keeps L near 0.
+    epsilon is the label smoothing of Szegedy et al. (CVPR 2016, arXiv:1512.00567), zeta the z-loss of PaLM (Chowdhery
+    et al. 2022, arXiv:2204.02311), which keeps L near 0.
     """
     lse = logsumexp(logits)
     own = logits.gather(-1, target[:, None]).squeeze(-1)

@@ -146,7 +146,7 @@ def test_gradient(impl):
 def test_errors_say_what_is_possible():
     with pytest.raises(UnknownMethod, match="two_pass"):
         kernels.softmax(torch.zeros(3), impl="twopass")
-    with pytest.raises(Unsupported, match="float32, not torch.float64"):
+    with pytest.raises(Unsupported, match=r"float32, not torch\.float64"):
         kernels.softmax(torch.zeros(3, dtype=torch.float64))
     with pytest.raises(Unsupported, match="contiguous"):
         kernels.softmax(torch.zeros(3, 4), out=torch.zeros(4, 3).T)
