@@ -8,6 +8,7 @@ What an operation computes is defined in ``reference.ops``. ``impl`` names an im
 ``kernels.registry.catalogue(operation)``; "auto" picks one by size and device.
 """
 
+from kernels.linear_cross_entropy import linear_cross_entropy
 from kernels.softmax import softmax
 
-__all__ = ["softmax"]
+__all__ = ["linear_cross_entropy", "softmax"]

@@ -162,12 +162,14 @@ def fill(dst, n, value):  # type: ignore[no-untyped-def]
 
 
 @njit
-def write(src, dst, n, m, s, past_cache):  # type: ignore[no-untyped-def]
-    """exp(x - m) / s, past the caches or not; NaN where s is 0 or NaN. src and dst are one row, or do not overlap."""
+def write(src, dst, n, m, s, past_cache, factor=1.0):  # type: ignore[no-untyped-def]
+    """factor * exp(x - m) / s, past the caches or not; NaN where s is 0 or NaN. src and dst are one row, or do not
+    overlap."""
     if not s > 0.0:
         fill(dst, n, np.float32(np.nan))
         return
     shift_, e_, c_ = factors(m, s)
+    c_ = np.float32(c_ * factor)
     shift, low, e = splat(shift_), splat(np.float32(m - shift_) + DEEP), splat(e_)
     c0, c1, c2, c3, c4, c5 = splat(c_), splat(c_ * C1), splat(c_ * C2), splat(c_ * C3), splat(c_ * C4), splat(c_ * C5)
     i = 0

@@ -253,6 +253,16 @@ def any_greater(typing, a, b):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def scalar(typing, address):  # type: ignore[no-untyped-def]
+    """The float32 at an address."""
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return builder.load(builder.inttoptr(args[0], _FLOAT.as_pointer()), align=4)
+
+    return types.float32(types.int64), generate
+
+
+@intrinsic
 def lane(typing, a, index):  # type: ignore[no-untyped-def]
     """One lane, float32."""
 
