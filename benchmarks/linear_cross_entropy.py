@@ -3,8 +3,8 @@
     python -m benchmarks.linear_cross_entropy                            the two shapes, one thread
     python -m benchmarks.linear_cross_entropy --shapes 256x64x4096 --only eager,cut
 
-A shape is N x D x V. The hidden states are drawn as a trained model's: near the embedding of a token like the target, so
-that a few tens of classes have nearly all of the probability. Times are medians of rounds in turn in one process, of
+A shape is N x D x V. The hidden states are drawn as a trained model's: near the embedding of the target, so that a few
+tens of classes have nearly all of the probability. Times are medians of rounds in turn in one process, of
 processor time. ``beyond`` is the peak of memory over live inputs, less the gradients themselves: it is taken by a
 process of its own for each implementation, from the kernel's high-water mark. ``error`` is the largest difference of a
 gradient from float64's, over its largest magnitude.
@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import argparse
 import functools
-import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ from kernels.registry import catalogue
 from reference.ops.linear_cross_entropy import linear_cross_entropy
 
 SHAPES = "2048x512x32768,1024x256x128256"
-MARGIN = 12.0  # of the target's logit over an unlike class's, in standard deviations of those
+MARGIN, NOISE = 13.0, 1.6  # of the target's logit over the others' mean, and their standard deviation
 
 
 def peaked(n: int, d: int, v: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -37,7 +37,7 @@ def peaked(n: int, d: int, v: int) -> tuple[Tensor, Tensor, Tensor]:
     weight = torch.randn(v, d, generator=draw) / d**0.5
     target = (v ** torch.rand(n, generator=draw)).long().clamp(max=v) - 1
     likely = weight[target] + 0.3 * weight[(v ** torch.rand(n, generator=draw)).long().clamp(max=v) - 1]
-    hidden = MARGIN * likely + 2.0 * torch.randn(n, d, generator=draw)
+    hidden = MARGIN * likely + NOISE * torch.randn(n, d, generator=draw)
     return hidden.requires_grad_(), weight.requires_grad_(), target
 
 
@@ -53,16 +53,17 @@ def beyond(shape: tuple[int, ...], impl: str) -> int:
     inputs = peaked(*shape)
     small = peaked(8, 8, 16)
     step(small, impl)
-    before = resident()
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")  # the peak starts anew
+    before = resident("VmRSS")
     gradients = step(inputs, impl)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return peak - before - sum(4 * g.numel() for g in gradients)
+    return resident("VmHWM") - before - sum(4 * g.numel() for g in gradients)
 
 
-def resident() -> int:
-    """Bytes of this process in memory now."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
+def resident(which: str) -> int:
+    """Bytes of this process in memory: VmRSS, now; VmHWM, at most so far (ru_maxrss would count the parent's)."""
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(which))
 
 
 def off(inputs: tuple[Tensor, Tensor, Tensor], exact: tuple[Tensor, ...], impl: str) -> list[float]:
@@ -86,9 +87,8 @@ def main() -> None:
             print(beyond((n, d, v), ids[0]))
             return
         inputs = peaked(n, d, v)
-        exact = tuple(
-            torch.autograd.grad(linear_cross_entropy(*(x.double() for x in inputs[:2]), inputs[2]), inputs[:2])
-        )
+        loss = linear_cross_entropy(inputs[0].double(), inputs[1].double(), inputs[2])
+        exact = tuple(g.double() for g in torch.autograd.grad(loss, inputs[:2]))
         with torch.no_grad():
             p = torch.softmax(inputs[0] @ inputs[1].T, -1)
             print(
@@ -96,7 +96,7 @@ def main() -> None:
                 f"mean probability of the target {p.gather(1, inputs[2][:, None]).mean():.2f}"
             )
             del p
-        work = {id: functools.partial(step, inputs, id) for id in ids}
+        work: dict[str, Callable[[], object]] = {id: functools.partial(step, inputs, id) for id in ids}
         taken = measure(work, options.rounds, 1, time.thread_time_ns)
         for id in ids:
             command = [

@@ -1,7 +1,7 @@
 """Cross-entropy after a linear layer without the (N, V) logits.
 
-Every implementation is ``f(hidden, weight, target, *, bias, softcap, label_smoothing, z_loss, ...)`` of one row or more:
-hidden (N, D), weight (V, D), target (N,) in [0, V). It returns the rows' values and log-sum-exps, both (N,) and
+Every implementation is ``f(hidden, weight, target, *, bias, softcap, label_smoothing, z_loss, ...)`` of one row or
+more: hidden (N, D), weight (V, D), target (N,) in [0, V). It returns the rows' values and log-sum-exps, both (N,) and
 differentiable; one that computes its gradient in forward takes the same upstream gradient for every value, and none for
 the log-sum-exps.
 """

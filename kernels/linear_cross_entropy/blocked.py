@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels.linear_cross_entropy.terms import Terms, add_product_, filterable, subtract_uniform_
+from kernels.linear_cross_entropy.terms import Terms, add_product_, filterable, room, subtract_uniform_
 from kernels.logits import logsumexp
 from kernels.registry import kernel
 
@@ -32,9 +32,10 @@ class _Blocked(torch.autograd.Function):
         own, total = torch.zeros_like(lse), torch.zeros_like(lse)
         averages = []
         step = _classes_at_once(rows, 0.0)
+        memory = room(rows, min(step, classes), hidden)
         for first in range(0, classes, step):
             block = slice(first, first + step)
-            logits = terms.logits(hidden, weight[block], None if bias is None else bias[block])
+            logits = terms.logits(hidden, weight[block], None if bias is None else bias[block], memory)
             lse = torch.logaddexp(lse, logsumexp(logits))
             here = ((target >= first) & (target < first + logits.shape[1])).nonzero().squeeze(1)
             own[here] = logits[here, target[here] - first].double()
@@ -56,11 +57,12 @@ class _Blocked(torch.autograd.Function):
         d_weight = torch.empty_like(weight)
         d_bias = None if bias is None else torch.empty_like(bias)
         step = _classes_at_once(len(hidden), eps)
+        memory = room(len(hidden), min(step, classes), hidden)
         place = target if order is None else order.argsort()[target]  # where the targets stand in that order
         for first in range(0, classes, step):
             block = slice(first, first + step) if order is None else order[first : first + step]
             part = weight[block]
-            logits = terms.logits(hidden, part, None if bias is None else bias[block])
+            logits = terms.logits(hidden, part, None if bias is None else bias[block], memory)
             local = place - first
             if eps:
                 rows = (logits.amax(1) >= lse + torch.tensor(eps).log()) | ((local >= 0) & (local < len(part)))

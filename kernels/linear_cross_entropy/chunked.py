@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels.linear_cross_entropy.terms import Terms, add_product_, own_logits
+from kernels.linear_cross_entropy.terms import Terms, add_product_, own_logits, room
 from kernels.logits import logsumexp
 from kernels.registry import Unsupported, kernel
 
@@ -30,9 +30,10 @@ class _Chunked(torch.autograd.Function):
         d_weight = torch.zeros_like(weight, dtype=kind) if wanted else None
         d_bias = torch.zeros_like(bias, dtype=kind) if wanted and bias is not None else None
         step = rows_at_once(classes)
+        memory = room(min(step, len(target)), classes, hidden)
         for start in range(0, len(target), step):
             part = slice(start, start + step)
-            logits = terms.logits(hidden[part], weight, bias)
+            logits = terms.logits(hidden[part], weight, bias, memory)
             lse, own = logsumexp(logits), own_logits(logits, target[part])
             mean = logits.mean(1) if terms.label_smoothing else None
             values[part], lses[part] = terms.values(lse, own, mean), lse

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kernels.linear_cross_entropy.blocked import EPS
 from kernels.linear_cross_entropy.chunked import rows_at_once
-from kernels.linear_cross_entropy.terms import Terms, filterable, own_logits, subtract_uniform_
+from kernels.linear_cross_entropy.terms import Terms, filterable, own_logits, room, subtract_uniform_
 from kernels.registry import Unsupported, kernel
 from kernels.sparse import Sparse, likely, stacked, with_entry
 
@@ -23,16 +23,16 @@ class _Cut(torch.autograd.Function):
     ) -> Any:
         own, means, sums, kept = [], [], [], []
         step = rows_at_once(len(weight))
+        memory = room(min(step, len(target)), len(weight), hidden)
         for start in range(0, len(target), step):
             part = slice(start, start + step)
-            logits = terms.logits(hidden[part], weight, bias)
+            logits = terms.logits(hidden[part], weight, bias, memory)
             lse, probabilities = likely(logits, eps, terms.softcap)
             sums.append(lse)
             kept.append(probabilities)
             own.append(own_logits(logits, target[part]))
             if terms.label_smoothing:
                 means.append(logits.mean(1))
-            del logits
         lse, of_target = torch.cat(sums), torch.cat(own)
         together = stacked(kept)
         ctx.save_for_backward(

@@ -26,11 +26,15 @@ class Terms:
     label_smoothing: float
     z_loss: float
 
-    def logits(self, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The logits (N, V), capped: float64 of float64, else float32."""
-        found = torch.nn.functional.linear(hidden, weight, bias)
-        if found.dtype in (torch.bfloat16, torch.float16):
-            found = found.float()
+    def logits(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, room: Tensor) -> Tensor:
+        """The logits (N, V), capped, in the first places of ``room``, whose dtype they get."""
+        found = room[: len(hidden) * len(weight)].view(len(hidden), len(weight))
+        if room.dtype is hidden.dtype:
+            torch.mm(hidden, weight.T, out=found)
+        else:
+            found.copy_(hidden @ weight.T)
+        if bias is not None:
+            found += bias
         return found if self.softcap is None else found.div_(self.softcap).tanh_().mul_(self.softcap)
 
     def values(self, lse: Tensor, own: Tensor, mean: Tensor | None) -> Tensor:
@@ -92,6 +96,12 @@ def filterable(terms: Terms, eps: float) -> None:
     """
     if eps and terms.softcap is not None and terms.label_smoothing:
         raise Unsupported("label smoothing with a softcap leaves no small gradients out: use eps=0, or 'chunked'")
+
+
+def room(rows: int, classes: int, like: Tensor) -> Tensor:
+    """Memory for logits, float64 for float64 and else float32: made once, since a new piece each time fragments."""
+    kind = torch.float64 if like.dtype is torch.float64 else torch.float32
+    return torch.empty(rows * classes, dtype=kind, device=like.device)
 
 
 def own_logits(logits: Tensor, target: Tensor) -> Tensor:
