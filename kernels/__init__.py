@@ -8,7 +8,9 @@ What an operation computes is defined in ``reference.ops``. ``impl`` names an im
 ``kernels.registry.catalogue(operation)``; "auto" picks one by size and device.
 """
 
+from kernels.cross_entropy import cross_entropy
 from kernels.linear_cross_entropy import linear_cross_entropy
+from kernels.logsumexp import logsumexp
 from kernels.softmax import softmax
 
-__all__ = ["linear_cross_entropy", "softmax"]
+__all__ = ["cross_entropy", "linear_cross_entropy", "logsumexp", "softmax"]

@@ -43,9 +43,9 @@ def logsumexp(logits: Tensor) -> Tensor:
     out = torch.empty(rows, dtype=torch.float64)
     src, dst = logits.data_ptr(), out.numpy()
     shared(lambda i, j: _lse(src + 4 * n * i, dst[i:j], j - i, n), rows, threads(logits.numel()))
-    infinite = out.isnan()
-    if infinite.any():  # NaN so far: +inf among the logits, unless NaN is too
-        out[infinite] = logits[infinite].sum(-1).double().where(logits[infinite].amax(-1) == math.inf, math.nan)
+    odd = out.isnan()  # NaN so far where there is NaN or +inf
+    if odd.any():
+        out[odd] = torch.logsumexp(logits[odd], -1).double()
     return out
 
 
