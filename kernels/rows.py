@@ -23,6 +23,7 @@ from kernels.vectors import (
     C4,
     C5,
     DEEP,
+    FMA,
     LANES,
     LN2_HIGH,
     LN2_LOW,
@@ -48,7 +49,7 @@ from kernels.vectors import (
 BLOCK = 1 << 12  # elements between two flushes: 64 additions a lane, which of equal numbers are off by 1e-6 at most
 LOWEST = np.float32(np.finfo(np.float32).min)
 NOTHING = np.float32(-np.inf)  # what fills the lanes beyond the end
-FAR = 65536.0
+FAR = 65536.0 if FMA else 0.0
 LN2 = math.log(2)
 
 

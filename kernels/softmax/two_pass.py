@@ -9,9 +9,11 @@ from kernels.native import by_rows, native, threads
 from kernels.registry import kernel
 from kernels.rows import BLOCK, LN2, NOTHING, merged, state, write
 from kernels.softmax.online import by_chunks, past_cache
-from kernels.vectors import BYTES, LANES, halves, largest, load, load_first, maximum, scale, splat, total
+from kernels.vectors import BYTES, FMA, LANES, halves, largest, load, load_first, maximum, scale, splat, total
 
-FLOOR = np.float32(-(2.0**19))  # logits are raised to it; a row whose sum is near it or beyond -FLOOR is done otherwise
+FLOOR = np.float32(
+    -(2.0**19) if FMA else -256.0
+)  # logits are raised to it; a row whose sum is near it or beyond -FLOOR is done otherwise
 
 
 @native
