@@ -8,7 +8,7 @@ from kernels.rows import divide, row_max, write_and_sum
 
 
 @native
-def _rows(src, dst, rows, n):  # type: ignore[no-untyped-def]
+def rows_in_cache(src, dst, rows, n):  # type: ignore[no-untyped-def]
     for i in range(rows):
         at = 4 * n * i
         s = write_and_sum(src + at, dst + at, n, row_max(src + at, n))
@@ -18,4 +18,4 @@ def _rows(src, dst, rows, n):  # type: ignore[no-untyped-def]
 @kernel("softmax", needs=("numba",))
 def three_pass_reload(x: Tensor, out: Tensor) -> None:
     """Algorithm 2 of Dukhan & Ablavatski 2020 (arXiv:2001.04438), in vectors. One thread a row."""
-    by_rows(_rows, x, out)
+    by_rows(rows_in_cache, x, out)
