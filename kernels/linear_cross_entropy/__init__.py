@@ -1,0 +1,90 @@
+"""Cross-entropy after a linear layer without the (N, V) logits.
+
+Every implementation is ``f(hidden, weight, target, *, bias, softcap, label_smoothing, z_loss, ...)`` of one row or
+more: hidden (N, D), weight (V, D), target (N,) in [0, V). It returns the rows' values and log-sum-exps, both (N,) and
+differentiable; one that computes its gradient in forward takes the same upstream gradient for every value, and none for
+the log-sum-exps.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kernels.registry import Unsupported, checked, implementation
+from reference.ops.cross_entropy import reduced
+from reference.ops.linear_cross_entropy import shifted
+
+
+def linear_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    target: Tensor,
+    *,
+    impl: str = "auto",
+    bias: Tensor | None = None,
+    ignore_index: int = -100,
+    softcap: float | None = None,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    return_lse: bool = False,
+    shift: bool = False,
+    reduction: str = "mean",
+    **settings: Any,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Cross-entropy of the logits ``hidden @ weight.T`` with a token each, as ``reference.ops.linear_cross_entropy``.
+
+    Shapes: hidden (N, D) or (..., T, D); weight (V, D); target (N,) or (..., T); bias (V,). ``settings`` are an
+    implementation's own, such as ``eps`` of those that drop small gradients. Under autocast the matrices are cast as
+    for ``linear``; what follows them is float32.
+
+    Raises:
+        Unsupported: the implementation cannot do this; the message says what.
+        IndexError: a target is neither in [0, V) nor ``ignore_index``.
+        UnknownMethod: there is no such implementation.
+
+    >>> hidden, weight = torch.eye(2), torch.zeros(8, 2)
+    >>> linear_cross_entropy(hidden, weight, torch.tensor([3, 5])).item() == torch.tensor(8.0).log().item()
+    True
+    """
+    found = implementation("linear_cross_entropy", impl)
+    device = hidden.device.type
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        hidden, weight, bias = hidden.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+    checked(found, hidden)
+    if found.gradient_in_forward and reduction == "none":
+        raise Unsupported(
+            f"'{impl}' computes its gradient in the forward pass: reduction is 'mean' or 'sum', not 'none'"
+        )
+    if unknown := set(settings) - set(found.options):
+        raise Unsupported(f"'{impl}' has no option {', '.join(sorted(unknown))}; it has {', '.join(found.options)}")
+    if shift:
+        hidden, target = shifted(hidden, target)
+    kept = target != ignore_index
+    if kept.all():
+        rows, wanted = hidden.reshape(-1, hidden.shape[-1]), target.reshape(-1)
+    else:
+        rows, wanted = hidden[kept], target[kept]
+    if wanted.numel() and not 0 <= wanted.min() <= wanted.max() < len(weight):
+        raise IndexError(f"target has values outside [0, {len(weight)}) that are not ignore_index = {ignore_index}")
+    if "return_lse" in found.options:  # which costs the eager forms a pass of its own
+        settings["return_lse"] = return_lse
+    with torch.autocast(device, enabled=False):
+        if len(rows):
+            values, lse = found.function(
+                rows,
+                weight,
+                wanted,
+                bias=bias,
+                softcap=softcap,
+                label_smoothing=label_smoothing,
+                z_loss=z_loss,
+                **settings,
+            )
+        else:  # no values, of which the gradients are 0
+            values = lse = torch.nn.functional.linear(rows, weight, bias)[:, 0]
+    loss = reduced(values, kept, reduction)
+    return (loss, reduced(lse, kept, "none")) if return_lse else loss

@@ -1,0 +1,77 @@
+"""Chunks of tokens, the gradient in the forward pass (Liger Kernel: Hsu et al. 2024, arXiv:2410.10989)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kernels.linear_cross_entropy.terms import Terms, add_product_, own_logits, room
+from kernels.logits import logsumexp
+from kernels.registry import Unsupported, kernel
+
+CHUNK_BYTES = 16 << 20  # of logits: their passes stay in cache; fewer rows would make the products slow
+LEAST_ROWS = 64
+
+
+def rows_at_once(classes: int) -> int:
+    """How many rows of float32 logits make a chunk."""
+    return max(LEAST_ROWS, CHUNK_BYTES // (4 * classes))
+
+
+class _Chunked(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, terms: Terms) -> Any:
+        classes, wanted = len(weight), any(ctx.needs_input_grad)
+        kind = torch.float64 if hidden.dtype is torch.float64 else torch.float32
+        values, lses = (torch.empty(len(target), dtype=kind, device=hidden.device) for _ in range(2))
+        d_hidden = torch.empty_like(hidden) if wanted else None
+        d_weight = torch.zeros_like(weight, dtype=kind) if wanted else None
+        d_bias = torch.zeros_like(bias, dtype=kind) if wanted and bias is not None else None
+        step = rows_at_once(classes)
+        memory = room(min(step, len(target)), classes, hidden)
+        for start in range(0, len(target), step):
+            part = slice(start, start + step)
+            logits = terms.logits(hidden[part], weight, bias, memory)
+            lse, own = logsumexp(logits), own_logits(logits, target[part])
+            mean = logits.mean(1) if terms.label_smoothing else None
+            values[part], lses[part] = terms.values(lse, own, mean), lse
+            if d_hidden is None or d_weight is None:
+                continue
+            one = torch.ones_like(own)
+            gradient = terms.gradient_(logits, target[part], lse, one, classes=classes)
+            if d_bias is not None:
+                d_bias += gradient.sum(0)
+            torch.mm(gradient.to(weight.dtype), weight, out=d_hidden[part])
+            add_product_(d_weight, gradient, hidden[part])
+        ctx.mark_non_differentiable(lses)
+        ctx.save_for_backward(d_hidden, None if d_weight is None else d_weight.to(weight.dtype), d_bias)
+        return values, lses
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> Any:
+        if not (upstream == upstream[:1]).all():
+            raise Unsupported("'chunked' computed its gradient in the forward pass, for equal weights of all rows")
+        by = upstream[:1]
+        return *(None if d is None else d * by.to(d.dtype) for d in ctx.saved_tensors), None, None
+
+
+@kernel("linear_cross_entropy", device="any", dtypes=("float32", "float64", "bfloat16"), gradient_in_forward=True)
+def chunked(
+    hidden: Tensor,
+    weight: Tensor,
+    target: Tensor,
+    *,
+    bias: Tensor | None = None,
+    softcap: float | None = None,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """One chunk of logits at a time becomes their gradient in place, which both products take at once.
+
+    Three products, as the eager form has. Keeps the gradients of hidden and weight from the forward pass on, and
+    returns the log-sum-exps without gradient.
+    """
+    found: tuple[Tensor, Tensor] = _Chunked.apply(hidden, weight, bias, target, Terms(softcap, label_smoothing, z_loss))
+    return found

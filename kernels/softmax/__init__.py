@@ -1,0 +1,47 @@
+"""Softmax of rows. Every implementation is ``f(x, out)``: contiguous tensors (..., n), of which it writes out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from kernels.registry import Unsupported, checked, implementation
+
+
+class _Softmax(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, impl: str) -> Tensor:  # type: ignore[no-untyped-def]
+        y = softmax(x, impl=impl)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):  # type: ignore[no-untyped-def]
+        (y,) = ctx.saved_tensors
+        return (gradient - (gradient * y).sum(-1, keepdim=True)).mul_(y), None
+
+
+def softmax(x: Tensor, out: Tensor | None = None, *, impl: str = "auto") -> Tensor:
+    """Softmax over the last dimension of x (..., n); returns (..., n), which is ``out`` where it is given.
+
+    Without ``out`` it is differentiable. ``out`` may be x itself. ``reference.ops.softmax`` is the definition.
+
+    Raises:
+        Unsupported: the implementation takes no such dtype or device, or out is not like x and contiguous.
+        UnknownMethod: there is no such implementation.
+
+    >>> softmax(torch.tensor([[0.0, 0.0], [1e4, -1e4]]), impl="two_pass").tolist()
+    [[0.5, 0.5], [1.0, 0.0]]
+    """
+    found = implementation("softmax", impl)
+    if x.dtype is not torch.float32 or x.is_cuda:
+        checked(found, x)
+    if out is None:
+        if x.requires_grad and torch.is_grad_enabled():
+            return _Softmax.apply(x, impl)
+        out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    elif out.shape != x.shape or out.dtype is not x.dtype or not out.is_contiguous():
+        raise Unsupported(f"out must be contiguous, {tuple(x.shape)} and {x.dtype}: found {tuple(out.shape)}")
+    if x.numel():
+        found.function(x if x.is_contiguous() else x.contiguous(), out)
+    return out

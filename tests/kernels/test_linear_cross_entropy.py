@@ -1,0 +1,198 @@
+"""Linear cross-entropy: every implementation against the definition in float64, over every option."""
+
+import pytest
+import torch
+
+import kernels
+from kernels.registry import Unsupported, catalogue
+from lossboard.measure import gate
+from reference.ops.linear_cross_entropy import linear_cross_entropy
+
+KERNELS = catalogue("linear_cross_entropy")
+ALL = [id for id in KERNELS if id != "compiled"]  # which compiles for every shape
+OWN = [id for id in ALL if id not in ("auto", "eager")]
+FINE = {"eps": 1e-9}  # so small that an approximation is none
+every = pytest.mark.parametrize("impl", ALL)
+
+
+def settings(impl):
+    return FINE if KERNELS[impl].approximate else {}
+
+
+def case(n=37, d=19, v=123, *, seed=0, bias=False, scale=1.0):
+    draw = torch.Generator().manual_seed(seed)
+    found = {
+        "hidden": scale * torch.randn(n, d, generator=draw),
+        "weight": torch.randn(v, d, generator=draw),
+        "target": torch.randint(v, (n,), generator=draw),
+    }
+    return found | ({"bias": torch.randn(v, generator=draw)} if bias else {})
+
+
+def against(impl, cases, **options):
+    return gate(
+        lambda **inputs: kernels.linear_cross_entropy(**inputs, impl=impl, **options, **settings(impl)),
+        lambda **inputs: linear_cross_entropy(**inputs, **options),
+        cases,
+    )
+
+
+@every
+def test_passes_the_gate(impl, monkeypatch):
+    ignoring = case()
+    ignoring["target"][::3] = -100
+    small = {f"{n} x {d} x {v}": case(n, d, v) for n, d, v in ((1, 1, 1), (1, 5, 300), (252, 16, 507), (129, 33, 128))}
+    cases = small | {
+        "bias": case(bias=True),
+        "large": case(scale=1e3),
+        "ignoring": ignoring,
+        "long": case(300, 8, 2000),
+    }
+    assert against(impl, cases).faults == ()
+
+
+OPTIONS = {
+    "sum": {"reduction": "sum"},
+    "softcap": {"softcap": 5.0},
+    "z-loss": {"z_loss": 0.1},
+    "label smoothing": {"label_smoothing": 0.2},
+    "all but the cap": {"z_loss": 0.1, "label_smoothing": 0.2, "reduction": "sum"},
+    "cap and z-loss": {"z_loss": 0.1, "softcap": 5.0},
+    "ignore_index": {"ignore_index": 3},
+    "shift": {"shift": True},
+}
+
+
+@every
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_options(impl, options):
+    assert against(impl, {"bias": case(bias=True), "plain": case(300, 8, 1000, seed=2)}, **options).faults == ()
+
+
+@pytest.mark.parametrize("impl", [id for id in ALL if not KERNELS[id].approximate])
+def test_cap_with_smoothing(impl):
+    assert against(impl, {"plain": case()}, softcap=3.0, label_smoothing=0.3).faults == ()
+
+
+@pytest.mark.parametrize("impl", [id for id in ALL if not KERNELS[id].gradient_in_forward])
+@pytest.mark.parametrize("options", [{}, {"z_loss": 0.1}, {"softcap": 4.0}, {"shift": True}])
+def test_a_value_for_each_row_and_the_log_sum_exp(impl, options):
+    def weighed(function, **extra):
+        def operation(hidden, weight, target):
+            values, lse = function(
+                hidden, weight, target, reduction="none", return_lse=True, ignore_index=5, **options, **extra
+            )
+            assert values.shape == lse.shape == (target[..., 1:].shape if options.get("shift") else target.shape)
+            return values + 0.3 * lse
+
+        return operation
+
+    inputs = case(24, 7, 40)
+    inputs["hidden"], inputs["target"] = inputs["hidden"].view(2, 12, 7), inputs["target"].view(2, 12)
+    inputs["target"][0, :4] = 5
+    ours = weighed(kernels.linear_cross_entropy, impl=impl, **settings(impl))
+    assert gate(ours, weighed(linear_cross_entropy), {"rows": inputs}).faults == ()
+
+
+@every
+def test_no_rows_that_count(impl):
+    inputs = case()
+    inputs["target"][:] = -100
+    hidden = inputs.pop("hidden").requires_grad_()
+    assert kernels.linear_cross_entropy(hidden, **inputs, impl=impl).isnan()
+    total = kernels.linear_cross_entropy(hidden, **inputs, impl=impl, reduction="sum")
+    total.backward()
+    assert total.item() == 0
+    assert (hidden.grad == 0).all()
+
+
+@every
+def test_nan_is_seen(impl):
+    inputs = case(bias=True)
+    inputs["hidden"][3] = torch.nan
+    hidden = inputs.pop("hidden").requires_grad_()
+    loss = kernels.linear_cross_entropy(hidden, **inputs, impl=impl)
+    loss.backward()
+    assert loss.isnan()
+    assert hidden.grad[3].isnan().any()
+
+
+@every
+@pytest.mark.parametrize("bad", [-1, 123])
+def test_targets_out_of_range_are_refused(impl, bad):
+    inputs = case()
+    inputs["target"][7] = bad
+    with pytest.raises(IndexError, match="outside"):
+        kernels.linear_cross_entropy(**inputs, impl=impl)
+
+
+def peaked(n=256, d=32, v=4096):
+    """Hidden states near their targets' embeddings, as a trained model's."""
+    draw = torch.Generator().manual_seed(0)
+    weight = torch.randn(v, d, generator=draw)
+    target = torch.randint(v, (n,), generator=draw)
+    return weight[target] + 0.6 * torch.randn(n, d, generator=draw), weight, target
+
+
+@pytest.mark.parametrize("impl", [id for id in ALL if KERNELS[id].approximate])
+def test_what_is_left_out_is_bounded_by_eps(impl):
+    hidden, weight, target = peaked()
+    gradients = {}
+    for eps in (2.0**-12, 2.0**-6, None):
+        h, w = hidden.clone().requires_grad_(), weight.clone().requires_grad_()
+        if eps is None:
+            linear_cross_entropy(h.double(), w.double(), target, reduction="sum").backward()
+        else:
+            kernels.linear_cross_entropy(h, w, target, impl=impl, eps=eps, reduction="sum").backward()
+        gradients[eps] = h.grad, w.grad
+    for eps in (2.0**-12, 2.0**-6):
+        off_hidden, off_weight = (abs(a - b) for a, b in zip(gradients[eps], gradients[None], strict=True))
+        assert 0 < off_hidden.max() <= eps * weight.abs().sum(0).max()
+        assert 0 < off_weight.max() <= eps * hidden.abs().sum(0).max()
+
+
+@pytest.mark.parametrize("impl", OWN)
+def test_autocast(impl):
+    inputs = case(64, 32, 300)
+    weight = inputs.pop("weight").requires_grad_()
+    found = []
+    for function in (linear_cross_entropy, lambda *a, **k: kernels.linear_cross_entropy(*a, impl=impl, **k)):
+        weight.grad = None
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = function(inputs["hidden"], weight, inputs["target"])
+        loss.backward()
+        assert loss.dtype == weight.grad.dtype == torch.float32
+        found.append((loss.item(), weight.grad))
+    assert found[0][0] == pytest.approx(found[1][0], rel=2e-3)
+    assert (found[0][1] - found[1][1]).abs().max() < 0.02 * found[0][1].abs().max()
+
+
+@pytest.mark.parametrize("impl", OWN)
+def test_threads_agree_with_one(impl):
+    inputs = case(400, 16, 3000)
+    weight = inputs.pop("weight").requires_grad_()
+    gradients, before = [], torch.get_num_threads()
+    for count in (1, 3):
+        weight.grad = None
+        torch.set_num_threads(count)
+        try:
+            kernels.linear_cross_entropy(weight=weight, **inputs, impl=impl, **settings(impl)).backward()
+        finally:
+            torch.set_num_threads(before)
+        gradients.append(weight.grad)
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-7)
+
+
+def test_what_an_implementation_cannot_do_it_says():
+    inputs = case()
+    with pytest.raises(Unsupported, match="not 'none'"):
+        kernels.linear_cross_entropy(**inputs, impl="chunked", reduction="none")
+    with pytest.raises(Unsupported, match="label smoothing with a softcap"):
+        kernels.linear_cross_entropy(**inputs, impl="cut", softcap=3.0, label_smoothing=0.1)
+    with pytest.raises(Unsupported, match="has no option eps"):
+        kernels.linear_cross_entropy(**inputs, impl="chunked", eps=0.1)
+    with pytest.raises(ValueError, match="'mean', 'sum' and 'none'"):
+        kernels.linear_cross_entropy(**inputs, reduction="max")
+    values, _ = KERNELS["chunked"].function(inputs["hidden"].requires_grad_(), inputs["weight"], inputs["target"])
+    with pytest.raises(Unsupported, match="equal weights"):
+        (values * torch.arange(37)).sum().backward()
