@@ -27,7 +27,10 @@ WORST = 0.0  # the score of a failure
 
 @dataclass(frozen=True)
 class Score:
-    """One method on one task: mean over seeds with the half-width of its 95 % t interval."""
+    """One method on one task: mean over seeds with the half-width of its 95 % t interval.
+
+    The folds of a round of cross-validation share their noise and most of their rows: they count as one seed.
+    """
 
     mean: float
     half: float
@@ -174,14 +177,14 @@ def _row(
             stale = stale or not all(map(current, cells))
             batches |= {record.header.file for record in cells if record.header}
             if any(table.values()):
-                scores[task.name] = _score(suite, table)
+                scores[task.name] = _score(suite, table, task.split.folds)
                 failures += scores[task.name].failures
     total, half = _mean_of(scores, blocks)
     coverage = found / planned if planned else 0.0
     return Row(method, None, None, total, half, coverage, stale, failures, scores, tuple(sorted(batches)))
 
 
-def _score(suite: Suite, table: Mapping[int, Sequence[Record]]) -> Score:
+def _score(suite: Suite, table: Mapping[int, Sequence[Record]], folds: int) -> Score:
     """The trial with the best mean selection metric (the lowest number among equals), and its scores."""
 
     def selection(trial: int) -> float:
@@ -190,9 +193,17 @@ def _score(suite: Suite, table: Mapping[int, Sequence[Record]]) -> Score:
 
     trial = max((trial for trial in table if table[trial]), key=lambda trial: (selection(trial), -trial))
     chosen = table[trial]
-    seeds = {record.seed: value(record, suite.metrics.rank) for record in chosen}
+    seeds = rounds({record.seed: value(record, suite.metrics.rank) for record in chosen}, folds)
     mean, half = statistics.t_interval(list(seeds.values()))
     return Score(mean, half, seeds, trial, chosen[0].params, sum(record.status != "ok" for record in chosen))
+
+
+def rounds(seeds: Mapping[int, float], folds: int) -> dict[int, float]:
+    """The mean of each round of so many folds; the same for one fold."""
+    groups: dict[int, list[float]] = defaultdict(list)
+    for seed, score in sorted(seeds.items()):
+        groups[seed // folds].append(score)
+    return {number: sum(found) / len(found) for number, found in groups.items()}
 
 
 def value(record: Record, metric: str) -> float:
@@ -216,10 +227,11 @@ def _seed_means(scores: Mapping[str, Score], names: Sequence[str]) -> list[float
 
 
 def _mean_of(scores: Mapping[str, Score], blocks: Sequence[Block]) -> tuple[float, float]:
-    """Mean over the tasks that have a score, with the half-width of its interval over seeds."""
-    groups = strata(task for block in blocks for task in block.tasks if task.name in scores)
-    if not groups:
+    """Mean over the tasks, with the half-width of its interval over seeds; unknown (nan) where a task is missing."""
+    tasks = [task for block in blocks for task in block.tasks]
+    if len(scores) < len(tasks):
         return math.nan, math.nan
+    groups = strata(tasks)
     mean = float(np.mean([score.mean for score in scores.values()]))
     values = {key: _seed_means(scores, names) for key, names in groups.items()}
     if not all(values.values()):  # a seed is missing somewhere

@@ -5,8 +5,8 @@ effect with a simultaneous 95 % interval over seeds, paired by construction (sam
 tasks that the claim names; it speaks of these tasks. The verdict follows from the interval and nothing else:
 
 - *holds*: every comparison's interval lies on the side that the claim says.
-- *does not hold*: some comparison's interval excludes an effect that matters.
-- *not resolved*: neither; more seeds would tell.
+- *does not hold*: some comparison's interval lies on the other side, or is so close to zero that nothing matters.
+- *not resolved*: neither, or fewer than five seeds.
 - *not tested*: a method or every task that it needs has no complete records.
 
 A suite's claims are ``CLAIMS`` in ``suites/<suite>/claims.py``.
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,22 +27,22 @@ from lossboard import board, paths, statistics
 from lossboard.board import Board
 from lossboard.errors import UsageError
 from lossboard.protocol import Suite, Task, Track
-from lossboard.records import Record, resolve
+from lossboard.records import MEASURED, Record, resolve
 
 HOLDS, FAILS, OPEN, UNTESTED = "holds", "does not hold", "not resolved", "not tested"
 MATTERS = 0.005  # half a point of accuracy: less is no reason to choose a method
 LEVEL = 0.95  # of all intervals of a claim at once (Bonferroni)
 VERDICTS = {  # as they are shown, and what each means
     HOLDS: "every comparison comes out as the claim says",
-    FAILS: "in some comparison an effect that matters is excluded",
-    OPEN: "the intervals allow both; more seeds would tell",
+    FAILS: "some comparison comes out the other way, or with no difference that matters",
+    OPEN: "the intervals allow both",
     UNTESTED: "a method or the tasks that it needs have no complete records",
 }
 EVIDENCE = {  # how we know that the source says so
-    "code": "read in the authors' code",
-    "abstract": "stated in the abstract",
-    "secondary": "read in a later publication",
-    "derived": "derived from the formula",
+    "code": "it is in the authors' code",
+    "abstract": "the abstract says so",
+    "secondary": "a later publication says that they do",
+    "derived": "our conclusion from what they prove",
     "recalled": "recalled from the paper, not confirmed",
 }
 
@@ -84,10 +85,14 @@ KINDS = {**dict.fromkeys(UNIFORM, "uniform"), **dict.fromkeys(CLASS_DEPENDENT, "
 class Comparison:
     """``ours`` beside ``other`` on some tasks, at their tuned trials. What is asked of the effect is one of
 
-    - ``better``: the mean metric is better; less than :data:`MATTERS` does not count as better.
+    - ``better``: the mean metric is better. It fails where it is worse, or where both ends of the interval are within
+      :data:`MATTERS` of zero.
     - ``not worse``: it is not worse by more than :data:`MATTERS`.
-    - ``loses less``: from the clean labels of the same datasets to these tasks the metric falls less.
+    - ``loses less``: from the clean labels of the same datasets to these tasks the metric falls less; judged as
+      ``better`` is. A method that is poor everywhere loses little, so a claim asks more than this.
     - ``varies less``: the standard deviation over seeds is smaller; the effect is the ratio of the two.
+
+    A metric is a share, from 0 to 1; a failed run has the worst of the two.
     """
 
     ours: str
@@ -114,6 +119,8 @@ class Claim:
         return sorted({method for part in self.parts for method in (part.ours, part.other)})
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.id):
+            raise UsageError(f"claim '{self.id}': an id is lower-case words and numbers with hyphens between them")
         if self.evidence not in EVIDENCE:
             raise UsageError(f"claim '{self.id}': evidence '{self.evidence}'; there are: {', '.join(EVIDENCE)}")
         if not self.parts or any(part.asks not in ASKS for part in self.parts):
@@ -174,14 +181,20 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Assessment:
-    """A claim with a verdict of every track that has records; ``best`` is of the one that tests it on most datasets."""
+    """A claim with a verdict of every track that has records.
+
+    ``best`` is of the track that decides it, or else tests it, on the most datasets.
+    """
 
     claim: Claim
     verdicts: tuple[Verdict, ...] = field(default=())
 
     @property
     def best(self) -> Verdict | None:
-        return max(self.verdicts, key=lambda one: (one.verdict != UNTESTED, len(one.datasets)), default=None)
+        def weight(one: Verdict) -> tuple[bool, bool, int]:
+            return one.verdict in (HOLDS, FAILS), one.verdict != UNTESTED, len(one.datasets)
+
+        return max(self.verdicts, key=weight, default=None)
 
     @property
     def verdict(self) -> str:
@@ -230,15 +243,20 @@ class Evidence:
         self.best = {
             key: record
             for key, record in resolve((r for r in records if r.id in wanted), current).items()
-            if current(record)
+            if current(record) and record.status in MEASURED
         }
         self.board: Board = board.build(suite, track, list(self.best.values()))
         self.rows = {row.method: row for row in self.board.rows}
         self.seeds = {task.name: block.seeds for block in track.blocks for task in block.tasks}
 
     def values(self, method: str, task: Task, metric: str, smaller: bool) -> dict[int, float] | None:
-        """Seed -> value at the tuned trial, a failure as the worst (0, or 1 where smaller is better); None if a seed
-        is missing."""
+        """Seed -> value at the tuned trial, that of a diverged run as the worst (0, or 1 where smaller is better).
+
+        None where a seed has no record, or its record not this metric.
+
+        Raises:
+            UsageError: the metric is no share.
+        """
         row = self.rows.get(method)
         score = row.tasks.get(task.name) if row else None
         if score is None:
@@ -246,9 +264,11 @@ class Evidence:
         found = {}
         for seed in self.seeds[task.name]:
             record = self.best.get((method, task.id, seed, score.trial))
-            if record is None:
+            if record is None or (record.status == "ok" and metric not in record.metrics):
                 return None
-            value = record.metrics.get(metric, math.nan) if record.status == "ok" else math.nan
+            value = record.metrics[metric] if record.status == "ok" else math.nan
+            if not 0 <= value <= 1 and math.isfinite(value):
+                raise UsageError(f"claims compare shares from 0 to 1; {metric} of {method} on {task.name} is {value:g}")
             found[seed] = value if math.isfinite(value) else float(smaller)
         return found
 
@@ -289,45 +309,53 @@ def _mean(values: Strata, tasks: Sequence[Task], level: float) -> tuple[float, f
 
 
 def _varies_less(evidence: Evidence, part: Comparison, tasks: Sequence[Task], level: float) -> tuple[float, float]:
-    """Logarithm of the ratio of the standard deviations over seeds, with the half-width of its F interval.
+    """Logarithm of the ratio of the standard deviations over seeds, with the half-width of its interval.
 
-    Variances are pooled over tasks. The tasks of a dataset share their draws, so a dataset has the degrees of freedom
-    of one of them; that the two methods are paired makes the interval wider than need be.
+    Variances are pooled over the tasks of a dataset, which share their draws. One dataset has the F interval of one of
+    them; that the methods are paired makes it wider than need be. Several, whose variances need not be alike, have the
+    t interval of their logarithms.
     """
-    pooled = []
-    for method in (part.ours, part.other):
-        found = [evidence.values(method, task, _metric(evidence, part), part.smaller) for task in tasks]
-        pooled.append(float(np.mean([np.var(list(each.values()), ddof=1) for each in found if each is not None])))
-    freedom = sum(len(evidence.seeds[_first(tasks, name).name]) - 1 for name in _datasets(tasks))
-    if min(pooled) <= 0:
-        return math.nan, math.nan
+    logs = {}
+    for name in _datasets(tasks):
+        pooled = []
+        for method in (part.ours, part.other):
+            own = (task for task in tasks if task.dataset == name)
+            found = [evidence.values(method, task, _metric(evidence, part), part.smaller) for task in own]
+            pooled.append(float(np.mean([np.var(list(each.values()), ddof=1) for each in found if each is not None])))
+        if min(pooled) <= 0:
+            return math.nan, math.nan
+        logs[name] = [0.5 * math.log(pooled[0] / pooled[1])]
+    if len(logs) > 1:
+        return statistics.across(logs, level)
     from scipy.stats import f
 
-    return 0.5 * math.log(pooled[0] / pooled[1]), 0.5 * math.log(float(f.ppf((1 + level) / 2, freedom, freedom)))
+    freedom = len(evidence.seeds[tasks[0].name]) - 1
+    return logs[tasks[0].dataset][0], 0.5 * math.log(float(f.ppf((1 + level) / 2, freedom, freedom)))
 
 
 def _datasets(tasks: Sequence[Task]) -> list[str]:
     return list(dict.fromkeys(task.dataset for task in tasks))
 
 
-def _first(tasks: Sequence[Task], dataset: str) -> Task:
-    return next(task for task in tasks if task.dataset == dataset)
+def _improves(low: float, high: float) -> str:
+    nothing = low > -MATTERS and high < MATTERS
+    return HOLDS if low > 0 else FAILS if high < 0 or nothing else OPEN
 
 
-@dataclass(frozen=True)
-class _Question:
-    """How an effect is estimated, and above which the interval must lie to hold, below which to fail."""
-
-    estimate: Callable[[Evidence, Comparison, Sequence[Task], float], tuple[float, float]]
-    holds_above: float
-    fails_below: float
+def _keeps_up(low: float, high: float) -> str:
+    return HOLDS if low > -MATTERS else FAILS if high < -MATTERS else OPEN
 
 
-ASKS = {
-    "better": _Question(_better, 0.0, MATTERS),
-    "not worse": _Question(_better, -MATTERS, -MATTERS),
-    "loses less": _Question(_loses_less, 0.0, MATTERS),
-    "varies less": _Question(_varies_less, math.nan, math.nan),  # a ratio: below 1 holds, above fails
+def _is_below(low: float, high: float) -> str:
+    """Of the logarithm of a ratio."""
+    return HOLDS if high < 0 else FAILS if low > 0 else OPEN
+
+
+ASKS = {  # what is asked -> how the effect is estimated, and the verdict on its interval
+    "better": (_better, _improves),
+    "not worse": (_better, _keeps_up),
+    "loses less": (_loses_less, _improves),
+    "varies less": (_varies_less, _is_below),
 }
 
 
@@ -348,18 +376,17 @@ def _finding(part: Comparison, evidence: Evidence, level: float) -> Finding:
     reason = _untested(part, evidence, tasks)
     if reason:
         return Finding(part, UNTESTED, reason=reason)
-    question = ASKS[part.asks]
+    estimate, decide = ASKS[part.asks]
     names = tuple(task.name for task in tasks)
     counts = [len(evidence.seeds[name]) for name in names]
-    mean, half = question.estimate(evidence, part, tasks, level)
-    if max(counts) < statistics.FEWEST:
+    mean, half = estimate(evidence, part, tasks, level)
+    constant = half < 1e-12 < abs(mean) and 2.0 ** (1 - max(counts)) > 1 - level  # then the sign test decides
+    if max(counts) < statistics.FEWEST or constant:
         half = math.nan
     low, high = mean - half, mean + half
+    verdict = decide(low, high)  # nothing that is compared with nan holds or fails
     if part.asks == "varies less":
         mean, low, high = (math.exp(value) for value in (mean, low, high))
-        verdict = HOLDS if high < 1 else FAILS if low > 1 else OPEN
-    else:
-        verdict = HOLDS if low > question.holds_above else FAILS if high < question.fails_below else OPEN
     return Finding(part, verdict, mean, low, high, names, min(counts))
 
 
@@ -367,6 +394,8 @@ def _untested(part: Comparison, evidence: Evidence, tasks: Sequence[Task]) -> st
     """Why the records do not speak to a comparison; '' if they do."""
     if not tasks:
         return f"the track has no task with {part.on.words}"
+    if any(task.split.folds > 1 for task in tasks):
+        return "the folds of a round share their noise: there are no independent seeds"
     needed = list(tasks)
     if part.asks == "loses less":
         needed += [t for t in evidence.track.tasks if t.corruption.kind == CLEAN and t.dataset in _datasets(tasks)]
@@ -378,7 +407,9 @@ def _untested(part: Comparison, evidence: Evidence, tasks: Sequence[Task]) -> st
             or not _tuned(evidence, method, task)
         ]
         if missing:
-            return f"{method} has no complete records of {missing[0]}" + (" and others" if len(missing) > 1 else "")
+            what = f" with {part.metric}" if part.metric else ""
+            more = " and others" if len(missing) > 1 else ""
+            return f"{method} has no complete records{what} of {missing[0]}{more}"
     return ""
 
 

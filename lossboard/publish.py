@@ -28,6 +28,7 @@ import jinja2
 from lossboard import board, charts, claims, drawing, markup, paths, scripts, tables, views
 from lossboard.claims import Assessment, Verdict
 from lossboard.datasets import datasets
+from lossboard.errors import UsageError
 from lossboard.names import page_name, stem
 from lossboard.records import Record, StoreError, write_atomically
 from lossboard.views import SuiteView, TrackView
@@ -65,7 +66,12 @@ def publish(out: Path, found: Mapping[str, Sequence[Record]]) -> Path:
         files[name] = templates.get_template(name).render(page, suites=shown, top="")
     for view in shown:
         for name, content in itertools.chain(_suite_files(templates, view), _scores(view)):
-            files[f"{view.suite.name}/{name}"] = content
+            path = f"{view.suite.name}/{name}"
+            if path in files:
+                raise UsageError(
+                    f"suite '{view.suite.name}': two of its names lead to the same file {path}; rename one"
+                )
+            files[path] = content
     _write(out, files)
     drawing.tidy()
     return out / "index.html"
@@ -98,7 +104,8 @@ def _suite_files(templates: jinja2.Environment, view: SuiteView) -> Iterator[tup
     )
     yield page("suite.html", "index.html")
     yield page("protocol.html", "protocol.html")
-    yield page("claims.html", "claims.html")
+    if view.claims:
+        yield page("claims.html", "claims.html")
     for each in view.claims:
         yield page("claim.html", f"claims/{stem(each.claim.id)}.html", found=each, tracks=_scales(each))
     yield page("downloads.html", "downloads.html", general=general, of_track=of_track, formats=list(tables.FORMATS))
@@ -124,7 +131,11 @@ def _method(view: SuiteView, id: str, shapes: Mapping[str, Curves | str]) -> dic
     results = [found for track in view.tracks if (found := views.results(track, id, control))]
     commits = {(made.commit, made.dirty): None for made in view.environments if made.commit and id in made.methods}
     own = {"id": id, "method": method, "results": results, "commits": list(commits), "theory": _theory(method)}
-    about = [each for each in view.claims if any(part.ours == id for part in each.claim.parts)]
+    about = [
+        each
+        for each in view.claims
+        if id in each.claim.methods and (id != control or any(part.ours == id for part in each.claim.parts))
+    ]
     return own | {"shape": _shape(id, control, shapes), "claims": about}
 
 
@@ -133,7 +144,8 @@ def _scales(found: Assessment) -> list[tuple[Verdict, charts.Axis | None]]:
     shown = []
     for one in sorted(found.verdicts, key=lambda one: (not one.tested, one is not found.best)):
         known = [each.difference for each in one.findings if each.difference]
-        ends = [(100 * (mean - half), 100 * (mean + half)) for mean, half in known if math.isfinite(half)]
+        halves = [half if math.isfinite(half) else 0.0 for _, half in known]
+        ends = [(100 * (mean - half), 100 * (mean + half)) for (mean, _), half in zip(known, halves, strict=True)]
         shown.append((one, charts.axis(ends) if known else None))
     return shown
 

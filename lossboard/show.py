@@ -197,7 +197,7 @@ def _note(row: Row) -> str:
     if row.stale:
         notes.append("stale")
     if row.coverage < 1:
-        notes.append(f"{100 * row.coverage:.0f} % covered")
+        notes.append(f"{math.floor(100 * row.coverage)} % covered")
     if row.failures:
         notes.append(f"{row.failures} failed")
     return ", ".join(notes)

@@ -83,7 +83,7 @@ def paired_p_values(scores: Mapping[str, Floats], weights: Mapping[str, float]) 
     the paired t-test; several add their variances, with Welch and Satterthwaite's degrees of freedom. Accuracies are
     shares of few rows, so with few seeds differences often agree by chance: below ``FEWEST`` seeds in every stratum, or
     one seed in any, nothing is told apart (1 everywhere), and differences without variance get the p-value of the sign
-    test, 2^(1 - seeds).
+    test in the stratum with the most seeds, 2^(1 - seeds).
     """
     from scipy.stats import t
 
@@ -104,7 +104,7 @@ def paired_p_values(scores: Mapping[str, Floats], weights: Mapping[str, float]) 
         statistic = np.abs(mean) / np.sqrt(variance)
         freedom = variance**2 / spread
     known = variance > 1e-30  # equal in every seed, or different by the same amount in every seed
-    p = np.where(np.abs(mean) > 1e-12, 2.0 ** (1 - sum(seeds)), 1.0)
+    p = np.where(np.abs(mean) > 1e-12, 2.0 ** (1 - max(seeds)), 1.0)
     p[known] = 2 * t.sf(statistic[known], freedom[known])
     return p
 

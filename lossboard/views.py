@@ -208,7 +208,7 @@ def _entries(
 
 def _entry(row: Row, task: protocol.Task, default: Score | None, cells: Sequence[Record]) -> Entry:
     tuned = row.tasks.get(task.name)
-    chosen = [record for record in cells if tuned and record.trial == tuned.trial and record.seed in tuned.seeds]
+    chosen = [record for record in cells if tuned and record.trial == tuned.trial]
     done = [record for record in chosen if record.status == "ok"]
     names = sorted(set.intersection(*(set(record.metrics) for record in done))) if done else []
     metrics = {name: sum(record.metrics[name] for record in done) / len(done) for name in names}
@@ -344,7 +344,10 @@ def _commit(view: TrackView, method: str) -> str:
 
 def _paired(ours: Score, reference: Score) -> Interval | None:
     shared = sorted(ours.seeds.keys() & reference.seeds.keys())
-    return statistics.t_interval([ours.seeds[seed] - reference.seeds[seed] for seed in shared]) if shared else None
+    if not shared:
+        return None
+    mean, half = statistics.t_interval([ours.seeds[seed] - reference.seeds[seed] for seed in shared])
+    return mean, half if len(shared) >= statistics.FEWEST else math.nan  # as on the board: too few tell nothing apart
 
 
 def _known(half: float) -> float:

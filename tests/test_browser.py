@@ -54,7 +54,7 @@ def found() -> list[Record]:
     stale = invented(["focal"], seeds, head=lambda method: header(method, source="0" * 12))
     partial = [record for record in invented(["js"], seeds) if not record.task.endswith("uniform-0.8")]
     odd = [replace(record, method=EVIL) for record in invented(["ce"], seeds)]
-    return [*invented((*METHODS, "ldr", "aldr"), seeds), *stale, *partial, *odd, *invented(["ce", "gce"], track="ldr")]
+    return [*invented((*METHODS, "ldr", "aldr"), seeds), *stale, *partial, *odd, *invented(["ce", "gce"], track="apl")]
 
 
 @pytest.fixture(scope="module")
@@ -359,8 +359,8 @@ def test_methods_are_compared_as_the_boards_statistics_do(show: Open, found: lis
 
 def test_a_mean_over_datasets_adds_their_variances(show: Open, found: list[Record]) -> None:
     suite = protocol.load("noisy")
-    rows = {row.method: row for row in board.build(suite, suite.track("ldr"), found).rows}
-    page = show("noisy/index.html?ldr-tuned.compare=ce+gce")
+    rows = {row.method: row for row in board.build(suite, suite.track("apl"), found).rows}
+    page = show("noisy/index.html?apl-tuned.compare=ce+gce")
     cells = page.locator(".compared tbody tr").first.locator(":is(th, td)").all_inner_texts()
     for text, row in zip(cells[1:3], (rows["ce"], rows["gce"]), strict=True):
         assert text == f"{100 * row.score:.1f}±{100 * row.half:.1f}"

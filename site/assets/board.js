@@ -5,6 +5,7 @@
 "use strict";
 
 (() => {
+  const FEWEST = 5; // seeds for a difference to be told from chance, as on the boards
   const FOLDER = new URL("..", document.currentScript.src);
   const decimals = new Intl.NumberFormat("en", {
     minimumFractionDigits: 1, maximumFractionDigits: 1, useGrouping: false, roundingMode: "halfEven", // as Python rounds
@@ -63,23 +64,26 @@
 
   /** [mean, half-width of its 95 % interval] over tasks of per-seed values; null where a task has none.
 
-      Tasks of a dataset share seeds and are averaged seed by seed; datasets are independent (Welch, Satterthwaite). */
-  function interval(tasks, values, quantiles) {
+      Tasks of a dataset share seeds and are averaged seed by seed; datasets are independent (Welch, Satterthwaite).
+      Where no dataset has the fewest seeds asked for, the half-width is not known. */
+  function interval(tasks, values, quantiles, fewest = 2) {
     const scores = tasks.map((_, i) => values[i]?.filter((value) => value !== null) ?? []);
     if (!scores.length || scores.some((each) => !each.length)) return null;
     const centre = mean(scores.map(mean));
     const datasets = new Map();
     tasks.forEach(([, dataset], i) => datasets.set(dataset, [...(datasets.get(dataset) ?? []), values[i]]));
-    let [variance, spread] = [0, 0];
+    let [variance, spread, most] = [0, 0, 0];
     for (const own of datasets.values()) {
       const seeds = own[0].map((_, seed) => own.map((each) => each[seed])).filter((each) => !each.includes(null)).map(mean);
       if (seeds.length < 2) return [centre, NaN];
+      most = Math.max(most, seeds.length);
       const middle = mean(seeds);
       const squares = seeds.reduce((sum, value) => sum + (value - middle) ** 2, 0);
       const part = (own.length / tasks.length) ** 2 * squares / (seeds.length - 1) / seeds.length;
       variance += part;
       spread += part ** 2 / (seeds.length - 1);
     }
+    if (most < fewest) return [centre, NaN];
     return [centre, variance ? quantile(variance ** 2 / spread, quantiles) * Math.sqrt(variance) : 0];
   }
 
@@ -119,7 +123,8 @@
       make("th", {scope: "row", class: "name"}, name),
       scoreCell(interval(picked.map((i) => tasks[i]), picked.map((i) => values.get(first)[i]), quantiles)),
       ...others.flatMap((method) => [values, apart].map((source, column) => {
-        const found = interval(picked.map((i) => tasks[i]), picked.map((i) => source.get(method)[i]), quantiles);
+        const own = picked.map((i) => source.get(method)[i]);
+        const found = interval(picked.map((i) => tasks[i]), own, quantiles, column ? FEWEST : 2);
         return column ? differenceCell(found) : scoreCell(found);
       })));
     const all = tasks.map((_, i) => i);
@@ -129,17 +134,17 @@
       head.push(make("th", {scope: "col"}, link(method)), make("th", {scope: "col", class: "apart"}, `to ${first}`));
     }
     const caption = `In percent, ± the 95 % t interval over seeds. Differences to ${first} in points, paired by seed; ` +
-      "grey where the interval holds 0. They are not adjusted for how many are compared: the ranks of the board are.";
+      `grey where the interval holds 0 or there are fewer than ${FEWEST} seeds. They are not adjusted for how many are compared: the ranks of the board are.`;
     const table = make("table", {class: "board compared"},
       make("caption", {}, make("span", {}, caption)),
       make("thead", {}, make("tr", {}, ...head)),
       make("tbody", {}, ...(all.length > 1 ? [line("mean", all, "whole")] : []), ...all.map((i) => line(title(tasks[i]), [i], ""))));
     const words = others.map((method) => {
-      const verdicts = all.map((i) => verdict(interval([tasks[i]], [apart.get(method)[i]], quantiles)));
+      const verdicts = all.map((i) => verdict(interval([tasks[i]], [apart.get(method)[i]], quantiles, FEWEST)));
       const [above, below] = [1, -1].map((kind) => verdicts.filter((each) => each === kind).length);
       return make("p", {}, make("strong", {}, method),
         ` is above ${first} on ${above} of ${plural(all.length, "task")} and below it on ${below}` +
-        (above + below < all.length ? "; elsewhere the interval holds 0." : "."));
+        (above + below < all.length ? "; elsewhere they are not told apart." : "."));
     });
     return [...words, make("div", {class: "scroll fit", role: "region", tabindex: "0", "aria-label": `${chosen.join(", ")} compared`}, table)];
   }

@@ -20,7 +20,7 @@ COMP = "Comp-sum losses (Mao, Mohri & Zhong, ICML 2023, arXiv:2304.07288)"
 SQUENTROPY = "Squentropy (Hui, Belkin & Wright, ICML 2023, arXiv:2302.03952)"
 GCE = "Generalized cross-entropy (Zhang & Sabuncu, NeurIPS 2018, arXiv:1805.07836)"
 
-RIVALS = ("ce", "cs", "ww", "gce", "tgce", "rll", "mae", "mse", "sce_ldr", "js", "nce_rce", "nce_agce", "nce_aul")
+RIVALS = ("ce", "cs", "ww", "gce", "tgce", "rll_ldr", "mae", "mse", "sce_ldr", "js", "nce_rce", "nce_agce", "nce_aul")
 PAIRS = ("nce_mae", "nce_rce", "nfl_mae", "nfl_rce")
 
 
@@ -34,18 +34,20 @@ def better(
 CLAIMS = (
     Claim(
         "aldr-competitive",
-        "ALDR-KL stays competitive under noise: it is not worse than any of the 13 losses that it was compared with.",
+        "ALDR-KL is competitive under noise with the 13 losses that it was compared with.",
         LDR,
         "abstract",
         better(["aldr"], RIVALS, NOISE, asks="not worse"),
-        "The paper judges by average ranks over its data sets; here every loss is a comparison of its own.",
+        "Competitive is read here as: worse than none of them by more than half a point. The paper judges by average "
+        "ranks over its data sets, clean labels among them.",
     ),
     Claim(
-        "ldr-stable",
-        "LDR-KL and ALDR-KL are stable: from clean to noisy labels they lose less accuracy than cross-entropy.",
+        "aldr-stable",
+        "ALDR-KL is stable: from clean to noisy labels it loses less accuracy than cross-entropy, and under noise it "
+        "is not less accurate.",
         LDR,
         "abstract",
-        better(["ldr", "aldr"], ["ce"], NOISE, asks="loses less"),
+        (*better(["aldr"], ["ce"], NOISE, asks="loses less"), *better(["aldr"], ["ce"], NOISE, asks="not worse")),
     ),
     Claim(
         "ldr-topk",
@@ -53,21 +55,17 @@ CLAIMS = (
         "that of cross-entropy.",
         LDR,
         "abstract",
-        better(["ldr"], ["ce"], NOISE, asks="not worse", metric="top5"),
-        "Consistency is a statement about infinitely much data; this is what remains of it on the data at hand. Top-5 "
-        "accuracy exists where there are more than five classes.",
+        better(["ldr"], ["ce"], On(classes=7), asks="not worse", metric="top5"),
+        "Consistency is a statement about infinitely much data; this is what remains of it on the data at hand.",
     ),
     Claim(
         "normalized-robust",
-        "A normalized loss is robust: from clean to uniformly noisy labels it loses less accuracy than the loss it "
-        "normalizes.",
+        "Any loss becomes robust by being normalized: from clean to uniformly noisy labels normalized cross-entropy "
+        "loses less accuracy than cross-entropy.",
         APL,
         "abstract",
-        (
-            Comparison("nce", "ce", UNIFORM_NOISE, "loses less"),
-            Comparison("nfl", "focal", UNIFORM_NOISE, "loses less"),
-            Comparison("ngce", "gce", UNIFORM_NOISE, "loses less"),
-        ),
+        better(["nce"], ["ce"], UNIFORM_NOISE, asks="loses less"),
+        "Of the normalized losses here only this one has the hyperparameters, none, of the loss that it normalizes.",
     ),
     Claim(
         "robust-underfit",
@@ -86,14 +84,17 @@ CLAIMS = (
         APL,
         "abstract",
         better(PAIRS, ["ce"], HIGH_NOISE),
-        "The paper's evidence is on images with larger networks.",
+        "The paper's evidence is on images with larger networks, and its rate is of labels that are wrong: of labels "
+        "drawn anew from all of ten classes, 60 % make 54 % wrong.",
     ),
     Claim(
         "symmetric-tolerant",
-        "Symmetric losses tolerate uniform noise: from clean labels they lose less accuracy than cross-entropy.",
+        "A symmetric loss tolerates uniform noise: from clean labels the mean absolute error loses less accuracy than "
+        "cross-entropy.",
         SYMMETRIC,
         "derived",
-        better(["mae", "rce", "nce"], ["ce"], UNIFORM_NOISE, asks="loses less"),
+        better(["mae"], ["ce"], UNIFORM_NOISE, asks="loses less"),
+        "What they prove is about the least mean loss; that training comes near it is not said.",
     ),
     Claim(
         "mae-underfits",
@@ -123,7 +124,7 @@ CLAIMS = (
         "Of the comp-sum losses, cross-entropy (tau = 1) is best on clean labels.",
         COMP,
         "recalled",
-        better(["ce"], ["gce", "mae"], CLEAN_LABELS, asks="not worse"),
+        better(["ce"], ["gce", "mae"], CLEAN_LABELS),
         "Here tau = 1 stands beside tau = 1.7 (gce) and tau = 2 (mae); the paper has 0, 0.5 and 1.5 as well, with "
         "residual networks on images.",
     ),
@@ -225,7 +226,7 @@ CLAIMS = (
         "The Z-loss has a better top-5 accuracy than cross-entropy on clean labels.",
         "Z-loss (de Brébisson & Vincent, 2016, arXiv:1604.08859)",
         "abstract",
-        better(["zloss"], ["ce"], CLEAN_LABELS, metric="top5"),
+        better(["zloss"], ["ce"], On((CLEAN,), classes=7), metric="top5"),
         "The paper's evidence is a language model with a large vocabulary.",
     ),
     Claim(
