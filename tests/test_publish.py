@@ -421,8 +421,9 @@ def test_tables_are_the_boards_in_every_format(site: Path, found: list[Record]) 
     assert rows == binary
     assert [row["method"] for row in rows] == [row["method"] for row in text] == [row.method for row in shown.rows]
     for row, line, cells in zip(shown.rows, rows, text, strict=True):
-        assert line["mean"] == pytest.approx(row.score)
-        assert float(cells["mean"]) == line["mean"]
+        complete = len(row.tasks) == len(shown.tasks)  # else it would be a mean over other tasks
+        assert line["mean"] == (pytest.approx(row.score) if complete else None)
+        assert cells["mean"] == ("" if line["mean"] is None else str(line["mean"]))
         assert (line["rank_low"], line["rank_high"]) == (row.rank or (None, None))
         assert cells["rank_low"] == ("" if row.rank is None else str(row.rank[0]))
         assert line["stale"] is row.stale
