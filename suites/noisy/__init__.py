@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lossboard.data import Dataset
     from lossboard.problem import Problem
 
-FLEET = 216  # runs trained at once: a method and its compiled step meet each dataset once; a kill loses so many
+FLEET = 216  # runs of a unit: a method and its compiled step meet each dataset once; a kill loses so many
 SECONDS = {"cnn": 110e-6, "cnn8": 10e-3, "resnet18": 40e-3, "resnet34": 75e-3}  # a training image, on one core
 
 
