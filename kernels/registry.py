@@ -40,7 +40,7 @@ class Kernel:
     module: str
     device: str  # "cpu", "cuda", or "any"
     dtypes: tuple[str, ...]  # of the inputs: names of torch dtypes; none: any
-    options: tuple[str, ...]  # the keyword options it takes; the others must keep their defaults
+    options: tuple[str, ...]  # the settings of its own that it takes: what is keyword-only
     approximate: bool  # its error beyond rounding is shown beside its time
     gradient_in_forward: bool  # the forward pass computes the gradient: no reduction "none"
     needs: tuple[str, ...]  # packages

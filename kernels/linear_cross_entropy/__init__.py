@@ -1,9 +1,9 @@
 """Cross-entropy after a linear layer without the (N, V) logits.
 
-Every implementation is ``f(hidden, weight, target, *, bias, softcap, label_smoothing, z_loss, ...)`` of one row or
-more: hidden (N, D), weight (V, D), target (N,) in [0, V). It returns the rows' values and log-sum-exps, both (N,) and
-differentiable; one that computes its gradient in forward takes the same upstream gradient for every value, and none for
-the log-sum-exps.
+Every implementation is ``f(hidden, weight, target, bias, terms)`` of one row or more: hidden (N, D), weight (V, D),
+target (N,) in [0, V), bias (V,) or None; settings of its own are keyword-only. It returns the rows' values and
+log-sum-exps, both (N,) and differentiable; one that computes its gradient in forward takes the same upstream gradient
+for every value, and none for the log-sum-exps.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kernels.linear_cross_entropy.terms import Terms
 from kernels.registry import Unsupported, checked, implementation
 from reference.ops.cross_entropy import reduced
 from reference.ops.linear_cross_entropy import shifted
@@ -60,7 +61,8 @@ def linear_cross_entropy(
             f"'{impl}' computes its gradient in the forward pass: reduction is 'mean' or 'sum', not 'none'"
         )
     if unknown := set(settings) - set(found.options):
-        raise Unsupported(f"'{impl}' has no option {', '.join(sorted(unknown))}; it has {', '.join(found.options)}")
+        known = ", ".join(found.options) or "none"
+        raise Unsupported(f"'{impl}' has no option {', '.join(sorted(unknown))}; it has: {known}")
     if shift:
         hidden, target = shifted(hidden, target)
     kept = target != ignore_index
@@ -74,16 +76,8 @@ def linear_cross_entropy(
         settings["return_lse"] = return_lse
     with torch.autocast(device, enabled=False):
         if len(rows):
-            values, lse = found.function(
-                rows,
-                weight,
-                wanted,
-                bias=bias,
-                softcap=softcap,
-                label_smoothing=label_smoothing,
-                z_loss=z_loss,
-                **settings,
-            )
+            terms = Terms(softcap, label_smoothing, z_loss)
+            values, lse = found.function(rows, weight, wanted, bias, terms, **settings)
         else:  # no values, of which the gradients are 0
             values = lse = torch.nn.functional.linear(rows, weight, bias)[:, 0]
     loss = reduced(values, kept, reduction)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from kernels.linear_cross_entropy.blocked import exact
 from kernels.linear_cross_entropy.eager import eager
+from kernels.linear_cross_entropy.terms import Terms
 from kernels.registry import kernel
 
 FEW = 1 << 20  # logits that may as well be kept
@@ -14,26 +15,9 @@ FEW = 1 << 20  # logits that may as well be kept
 
 @kernel("linear_cross_entropy", device="any", dtypes=())
 def auto(
-    hidden: Tensor,
-    weight: Tensor,
-    target: Tensor,
-    *,
-    bias: Tensor | None = None,
-    softcap: float | None = None,
-    label_smoothing: float = 0.0,
-    z_loss: float = 0.0,
-    return_lse: bool = False,
+    hidden: Tensor, weight: Tensor, target: Tensor, bias: Tensor | None, terms: Terms, *, return_lse: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Eager where the logits are few, else ``blocked_exact``: never an approximation, which is asked for by name."""
     if len(hidden) * len(weight) <= FEW or hidden.dtype is torch.float16:
-        return eager(
-            hidden,
-            weight,
-            target,
-            bias=bias,
-            softcap=softcap,
-            label_smoothing=label_smoothing,
-            z_loss=z_loss,
-            return_lse=return_lse,
-        )
-    return exact(hidden, weight, target, bias=bias, softcap=softcap, label_smoothing=label_smoothing, z_loss=z_loss)
+        return eager(hidden, weight, target, bias, terms, return_lse=return_lse)
+    return exact(hidden, weight, target, bias, terms)

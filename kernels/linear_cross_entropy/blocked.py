@@ -91,18 +91,8 @@ class _Blocked(torch.autograd.Function):
     device="any",
     dtypes=("float32", "float64", "bfloat16"),
 )
-def exact(
-    hidden: Tensor,
-    weight: Tensor,
-    target: Tensor,
-    *,
-    bias: Tensor | None = None,
-    softcap: float | None = None,
-    label_smoothing: float = 0.0,
-    z_loss: float = 0.0,
-) -> tuple[Tensor, Tensor]:
+def exact(hidden: Tensor, weight: Tensor, target: Tensor, bias: Tensor | None, terms: Terms) -> tuple[Tensor, Tensor]:
     """One block of logits at a time, twice: four products where the eager form has three, O(N + V) kept between."""
-    terms = Terms(softcap, label_smoothing, z_loss)
     found: tuple[Tensor, Tensor] = _Blocked.apply(hidden, weight, bias, target, terms, 0.0)
     return found
 
@@ -114,22 +104,13 @@ def exact(
     approximate=True,
 )
 def blocked(
-    hidden: Tensor,
-    weight: Tensor,
-    target: Tensor,
-    *,
-    bias: Tensor | None = None,
-    softcap: float | None = None,
-    label_smoothing: float = 0.0,
-    z_loss: float = 0.0,
-    eps: float = EPS,
+    hidden: Tensor, weight: Tensor, target: Tensor, bias: Tensor | None, terms: Terms, *, eps: float = EPS
 ) -> tuple[Tensor, Tensor]:
     """As ``blocked_exact``, without the gradients of a row's block of classes whose probabilities are all below eps.
 
     The paper leaves out tiles of rows and classes; here a tile is one row and 256 classes, in the order of their mean
     logits, so that likely classes share blocks. The gradient by a logit is off by eps at most, of a weight of 1.
     """
-    terms = Terms(softcap, label_smoothing, z_loss)
     filterable(terms, eps)
     found: tuple[Tensor, Tensor] = _Blocked.apply(hidden, weight, bias, target, terms, eps)
     return found

@@ -58,20 +58,11 @@ class _Chunked(torch.autograd.Function):
 
 
 @kernel("linear_cross_entropy", device="any", dtypes=("float32", "float64", "bfloat16"), gradient_in_forward=True)
-def chunked(
-    hidden: Tensor,
-    weight: Tensor,
-    target: Tensor,
-    *,
-    bias: Tensor | None = None,
-    softcap: float | None = None,
-    label_smoothing: float = 0.0,
-    z_loss: float = 0.0,
-) -> tuple[Tensor, Tensor]:
+def chunked(hidden: Tensor, weight: Tensor, target: Tensor, bias: Tensor | None, terms: Terms) -> tuple[Tensor, Tensor]:
     """One chunk of logits at a time becomes their gradient in place, which both products take at once.
 
     Three products, as the eager form has. Keeps the gradients of hidden and weight from the forward pass on, and
     returns the log-sum-exps without gradient.
     """
-    found: tuple[Tensor, Tensor] = _Chunked.apply(hidden, weight, bias, target, Terms(softcap, label_smoothing, z_loss))
+    found: tuple[Tensor, Tensor] = _Chunked.apply(hidden, weight, bias, target, terms)
     return found

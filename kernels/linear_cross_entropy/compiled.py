@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kernels.linear_cross_entropy.eager import eager
+from kernels.linear_cross_entropy.terms import Terms
 from kernels.registry import kernel
 
 
@@ -18,25 +19,8 @@ def _compiled() -> Callable[..., Any]:
 
 @kernel("linear_cross_entropy", device="any", dtypes=())
 def compiled(
-    hidden: Tensor,
-    weight: Tensor,
-    target: Tensor,
-    *,
-    bias: Tensor | None = None,
-    softcap: float | None = None,
-    label_smoothing: float = 0.0,
-    z_loss: float = 0.0,
-    return_lse: bool = False,
+    hidden: Tensor, weight: Tensor, target: Tensor, bias: Tensor | None, terms: Terms, *, return_lse: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """``torch.compile`` of the eager form; compiles once for each shape and set of options."""
-    found: tuple[Tensor, Tensor | None] = _compiled()(
-        hidden,
-        weight,
-        target,
-        bias=bias,
-        softcap=softcap,
-        label_smoothing=label_smoothing,
-        z_loss=z_loss,
-        return_lse=return_lse,
-    )
+    """``torch.compile`` of the eager form; compiles once for each shape and set of terms."""
+    found: tuple[Tensor, Tensor | None] = _compiled()(hidden, weight, target, bias, terms, return_lse=return_lse)
     return found

@@ -72,22 +72,13 @@ class _Cut(torch.autograd.Function):
 
 @kernel("linear_cross_entropy", dtypes=("float32", "bfloat16"), approximate=True, needs=("numba",))
 def cut(
-    hidden: Tensor,
-    weight: Tensor,
-    target: Tensor,
-    *,
-    bias: Tensor | None = None,
-    softcap: float | None = None,
-    label_smoothing: float = 0.0,
-    z_loss: float = 0.0,
-    eps: float = EPS,
+    hidden: Tensor, weight: Tensor, target: Tensor, bias: Tensor | None, terms: Terms, *, eps: float = EPS
 ) -> tuple[Tensor, Tensor]:
     """Keeps the probabilities above eps, 1 / eps a row at most, so that the backward pass is two sparse products.
 
     One product of the full size, where the eager form has three. The value is exact; the gradient by a logit is off by
     eps at most, of a weight of 1, and that by the target's logit is exact.
     """
-    terms = Terms(softcap, label_smoothing, z_loss)
     if not eps > 0:
         raise Unsupported("'cut' needs eps > 0: use 'blocked_exact' for all gradients")
     filterable(terms, eps)

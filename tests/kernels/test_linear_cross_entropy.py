@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import kernels
+from kernels.linear_cross_entropy.terms import Terms
 from kernels.registry import Unsupported, catalogue
 from lossboard.measure import gate
 from reference.ops.linear_cross_entropy import linear_cross_entropy
@@ -67,6 +68,11 @@ OPTIONS = {
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_options(impl, options):
     assert against(impl, {"bias": case(bias=True), "plain": case(300, 8, 1000, seed=2)}, **options).faults == ()
+
+
+def test_the_compiled_form_passes_the_gate():
+    """Of one shape: it compiles for each."""
+    assert against("compiled", {"bias": case(bias=True)}, softcap=5.0, z_loss=0.1, label_smoothing=0.2).faults == ()
 
 
 @pytest.mark.parametrize("impl", [id for id in ALL if not KERNELS[id].approximate])
@@ -193,6 +199,7 @@ def test_what_an_implementation_cannot_do_it_says():
         kernels.linear_cross_entropy(**inputs, impl="chunked", eps=0.1)
     with pytest.raises(ValueError, match="'mean', 'sum' and 'none'"):
         kernels.linear_cross_entropy(**inputs, reduction="max")
-    values, _ = KERNELS["chunked"].function(inputs["hidden"].requires_grad_(), inputs["weight"], inputs["target"])
+    hidden = inputs["hidden"].requires_grad_()
+    values, _ = KERNELS["chunked"].function(hidden, inputs["weight"], inputs["target"], None, Terms(None, 0.0, 0.0))
     with pytest.raises(Unsupported, match="equal weights"):
         (values * torch.arange(37)).sum().backward()

@@ -1,5 +1,6 @@
 """Log-sum-exp, and cross-entropy of logits: every implementation against the definition in float64."""
 
+import functools
 import math
 
 import pytest
@@ -57,6 +58,16 @@ def test_cross_entropy(impl, options):
         cases,
     )
     assert verdict.faults == ()
+
+
+def test_the_compiled_forms_pass_the_gate():
+    """Of one shape: they compile for each."""
+    x, target = drawn(5, 130), labels(5, 130)
+    assert gate(lambda x: kernels.logsumexp(x, impl="compiled"), logsumexp, {"x": {"x": x}}).faults == ()
+    inputs = {"logits": x, "target": target}
+    ours = functools.partial(kernels.cross_entropy, impl="compiled", z_loss=0.1, label_smoothing=0.2)
+    theirs = functools.partial(cross_entropy, z_loss=0.1, label_smoothing=0.2)
+    assert gate(ours, theirs, {"x": inputs}).faults == ()
 
 
 def test_in_place_writes_the_gradient_over_the_logits():
