@@ -21,9 +21,7 @@ def pinned() -> tuple[dict[str, Method], list[Cell]]:
     """The noisy suite's quick track with enough seeds for 100,000 cells of one method."""
     suite = protocol.load("noisy")
     (block,) = suite.track("quick").blocks
-    seeds = tuple(
-        range(-(-CELLS // (len(block.tasks) * len(block.budget.learning_rates(block.tasks[0].recipe, "gce")))))
-    )
+    seeds = tuple(range(-(-CELLS // (len(block.tasks) * len(block.budget.learning_rates(block.tasks[0].rate, "gce"))))))
     track = replace(suite.track("quick"), blocks=(replace(block, seeds=seeds),))
     method = Method("gce", "loss", print, "reference.losses.gce", {"q": 0.7}, {})
     return {"gce": method}, suite.cells(track, {"gce": method})[:CELLS]

@@ -45,7 +45,7 @@ def invented() -> Iterator[Record]:
         method, draw = f"invented_{number:03}", random.Random(number)
         height = 0.5 + 0.4 * draw.random()
         for task, seed in itertools.product(block.tasks, block.seeds):
-            for trial, rate in enumerate(block.budget.learning_rates(task.recipe, method)):
+            for trial, rate in enumerate(block.budget.learning_rates(task.rate, method)):
                 score = min(1.0, max(0.0, height + draw.gauss(0, 0.02)))
                 metrics = {"last": score, "val": score, "ece": draw.random() / 10}
                 row = (method, task.name, task.id, seed, trial, {"lr": rate}, "ok", metrics, draw.random())

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from lossboard import statistics
-from lossboard.protocol import Block, Budget, Recipe, Suite, Task, Track
-from lossboard.records import MEASURED, Key, Record, plain, resolve
+from lossboard.protocol import Block, Budget, Suite, Task, Track
+from lossboard.records import MEASURED, Key, Record, of_machine, plain, resolve
+from lossboard.scales import SCALES, Scale
 from lossboard.sources import source
 
 WORST = 0.0  # the score of a failure
@@ -67,11 +68,13 @@ class Board:
     tasks: tuple[str, ...]
     seeds: tuple[int, ...]
     rows: tuple[Row, ...]
+    scale: Scale  # of the scores, which are averaged values
+    tunes: bool = True  # whether there is more than a default to choose from
 
     def json(self) -> dict[str, Any]:
-        """For programs: one row a method. Numbers that do not exist are null."""
+        """For programs: one row a method; scores as the scale averages them. Numbers that do not exist are null."""
         head = {key: getattr(self, key) for key in ("suite", "track", "kind", "metric", "tasks", "seeds")}
-        return head | {"rows": [_json(row) for row in self.rows]}
+        return head | {"scale": self.scale.name, "rows": [_json(row) for row in self.rows]}
 
 
 def _json(row: Row) -> dict[str, Any]:
@@ -103,6 +106,23 @@ def _or_null(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def standings(suite: Suite, track: Track, records: Iterable[Record]) -> list[tuple[Track, list[Record]]]:
+    """The parts of a track that have a board each, with their records: by kind of method and, if it matters, machine.
+
+    Parts without records are among them only where there is no machine to name.
+    """
+    found = []
+    for division in track.divisions:
+        wanted = {task.id for task in division.tasks}
+        own = [record for record in records if record.id in wanted and record.header]
+        machines = sorted({record.header.machine for record in own if record.header})
+        if suite.alone and machines:
+            found += [(division.on(machine), of_machine(own, machine)) for machine in machines]
+        else:
+            found.append((division, own))
+    return found
+
+
 def build(
     suite: Suite, track: Track, records: Iterable[Record], kind: str = "tuned", seeds: Sequence[int] | None = None
 ) -> Board:
@@ -121,7 +141,8 @@ def build(
     rest = sorted((row for row in rows if row.coverage < 1 or row.stale), key=lambda row: (-row.coverage, row.method))
     names = tuple(task.name for task in tasks)
     shown = tuple(sorted({seed for block in blocks for seed in block.seeds}))
-    return Board(suite.name, track.name, kind, suite.metrics.rank, names, shown, (*ranked, *rest))
+    scale = SCALES[suite.metrics.scale]
+    return Board(suite.name, track.name, kind, suite.metrics.rank, names, shown, (*ranked, *rest), scale, track.tunes)
 
 
 def currency(suite: Suite) -> Callable[[Record], bool]:
@@ -129,15 +150,15 @@ def currency(suite: Suite) -> Callable[[Record], bool]:
 
     Budgets are not in the task id, so that more trials orphan nothing; but another learning rate is another trial.
     """
-    asked: dict[str, list[tuple[Budget, Recipe]]] = defaultdict(list)
+    asked: dict[str, list[tuple[Budget, float | None]]] = defaultdict(list)
     for track in suite.tracks.values():
         for block in track.blocks:
             for task in block.tasks:
-                asked[task.id].append((block.budget, task.recipe))
+                asked[task.id].append((block.budget, task.rate))
 
     @functools.cache
     def rates(task: str, method: str) -> list[tuple[float | str, ...]]:
-        found = [budget.learning_rates(recipe, method) for budget, recipe in asked.get(task, ())]
+        found = [budget.learning_rates(rate, method) for budget, rate in asked.get(task, ())]
         return [tuple(map(plain, each)) for each in found]
 
     def current(record: Record) -> bool:
@@ -164,7 +185,7 @@ def _row(
     batches: set[str] = set()
     for block in blocks:
         for task in block.tasks:
-            trials = range(len(block.budget.learning_rates(task.recipe, method)) if kind == "tuned" else 1)
+            trials = range(len(block.budget.learning_rates(task.rate, method)) if kind == "tuned" else 1)
             table = {
                 trial: [
                     best[method, task.id, seed, trial] for seed in block.seeds if (method, task.id, seed, trial) in best
@@ -177,7 +198,7 @@ def _row(
             stale = stale or not all(map(current, cells))
             batches |= {record.header.file for record in cells if record.header}
             if any(table.values()):
-                scores[task.name] = _score(suite, table, task.split.folds)
+                scores[task.name] = _score(suite, table, task.folds)
                 failures += scores[task.name].failures
     total, half = _mean_of(scores, blocks)
     coverage = found / planned if planned else 0.0
@@ -193,7 +214,8 @@ def _score(suite: Suite, table: Mapping[int, Sequence[Record]], folds: int) -> S
 
     trial = max((trial for trial in table if table[trial]), key=lambda trial: (selection(trial), -trial))
     chosen = table[trial]
-    seeds = rounds({record.seed: value(record, suite.metrics.rank) for record in chosen}, folds)
+    inward = SCALES[suite.metrics.scale].inward
+    seeds = rounds({record.seed: inward(value(record, suite.metrics.rank)) for record in chosen}, folds)
     mean, half = statistics.t_interval(list(seeds.values()))
     return Score(mean, half, seeds, trial, chosen[0].params, sum(record.status != "ok" for record in chosen))
 
@@ -213,10 +235,10 @@ def value(record: Record, metric: str) -> float:
 
 
 def strata(tasks: Iterable[Task]) -> dict[str, list[str]]:
-    """Dataset -> its tasks' names: what shares splits, weights and batches."""
+    """Dataset -> its tasks' names: what shares splits, weights and batches. A task without a dataset stands alone."""
     found: dict[str, list[str]] = defaultdict(list)
     for task in tasks:
-        found[task.dataset].append(task.name)
+        found[task.stratum].append(task.name)
     return dict(found)
 
 

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
-from lossboard import board, drawing
+from lossboard import board, drawing, paths
 from lossboard.board import Board, Row
 from lossboard.drawing import INK, OTHER, PALETTE, SHAPES
 from lossboard.names import stem
 from lossboard.protocol import Suite, Task, Track
+from lossboard.scales import SCALES, Scale
 
-if TYPE_CHECKING:  # it needs torch
-    from reference.curves import Curves
+if TYPE_CHECKING:
+    from lossboard.views import Entry
+    from reference.curves import Curves  # it needs torch
 
 LARGEST_INLINE = 40_000  # characters: a larger drawing is a file beside the page
 SHORT = 12  # rows of the chart on the first page
@@ -66,20 +69,40 @@ class Figure:
 # -- what a track shows ------------------------------------------------------------------------------------------------
 
 
-def figures(track: Track, tuned: Board, default: Board, measures: Measures, suite: Suite) -> list[Figure]:
-    """The charts of a track; none below two ranked methods."""
+def figures(
+    track: Track,
+    tuned: Board,
+    default: Board,
+    measures: Measures,
+    suite: Suite,
+    entries: Mapping[str, Sequence[Entry]],
+) -> list[Figure]:
+    """The charts of a track, the suite's own first; none below two ranked methods."""
     ranked = [row for row in tuned.rows if row.rank]
     if len(ranked) < 2:
         return []
-    colours = highlights(ranked, suite.control)
+    control = suite.controls[track.kind]
+    colours = highlights(ranked, control)
+    own = suite_figures(suite)
     return [
+        *(own(track, tuned, entries) if own else []),
         _means(track, ranked, default, colours),
-        *_levels(track, ranked, colours, suite.control),
-        *_calibration(track, ranked, measures, suite, colours),
-        *_cost(track, ranked, measures, colours),
+        *(_levels(track, ranked, colours, control) if suite.metrics.scale == "percent" else []),
+        *_calibration(track, ranked, measures, suite, colours, tuned.scale),
+        *([] if suite.alone else _cost(track, ranked, measures, colours, tuned.scale)),
         ranks(track, ranked, colours),
         *_critical(track, tuned, colours),
     ]
+
+
+def suite_figures(suite: Suite) -> Callable[[Track, Board, Mapping[str, Sequence[Entry]]], list[Figure]] | None:
+    """What draws charts of a suite's own, ``figures`` in suites/<suite>/charts.py; None where it has no such file."""
+    if not (paths.suites() / suite.name / "charts.py").is_file():
+        return None
+    paths.importable()
+    found: Callable[[Track, Board, Mapping[str, Sequence[Entry]]], list[Figure]]
+    found = importlib.import_module(f"suites.{suite.name}.charts").figures
+    return found
 
 
 def highlights(ranked: Sequence[Row], control: str) -> dict[str, str]:
@@ -100,7 +123,8 @@ def rank(row: Row) -> str:
 
 
 def _means(track: Track, ranked: Sequence[Row], default: Board, colours: Mapping[str, str]) -> Figure:
-    other = {row.method: row.score for row in default.rows if row.rank}
+    scale, tuned = default.scale, track.tunes
+    other = {row.method: row.score for row in default.rows if row.rank and tuned}
     data: list[dict[str, Any]] = []
     for i, row in enumerate(ranked):
         half = row.half if math.isfinite(row.half) else 0.0
@@ -108,18 +132,20 @@ def _means(track: Track, ranked: Sequence[Row], default: Board, colours: Mapping
             {
                 "method": row.method,
                 "rank": rank(row),
-                "mean": _percent(row.score),
-                "low": _percent(row.score - half),
-                "high": _percent(row.score + half),
-                "default": _percent(other[row.method]) if row.method in other else None,
+                "mean": _shown(scale, row.score),
+                "low": _shown(scale, row.score - half),
+                "high": _shown(scale, row.score + half),
+                "default": _shown(scale, other[row.method]) if row.method in other else None,
                 **_look(row.method, colours),
                 "opens": i > 0 and row.group != ranked[i - 1].group,
             }
         )
     first = ranked[0]
-    label = f"Mean score of {len(ranked)} methods, best first: {first.method} at {100 * first.score:.1f} %"
+    label = f"Mean score of {len(ranked)} methods, best first: {first.method} at {scale.text(first.score)}{scale.unit}"
     caption = "Filled: tuned, with the 95 % interval over seeds. Hollow: the author's defaults. At the right, the rank."
-    svg = drawing.drawn(drawing.draw_means, data)
+    if not tuned:
+        caption = "With the 95 % interval over seeds. At the right, the rank."
+    svg = drawing.drawn(drawing.draw_means, {"rows": data, "title": f"mean score ({scale.unit.strip()})"})
     return Figure(f"{track.name}-means", svg, "Mean score", label, caption, stem(track.name, "tuned"))
 
 
@@ -128,7 +154,7 @@ def _levels(track: Track, ranked: Sequence[Row], colours: Mapping[str, str], con
     for name, (levels, datasets) in noises(track.tasks).items():
         data: list[dict[str, Any]] = []
         for row, (rate, names) in itertools.product(ranked, levels.items()):
-            score = _percent(sum(row.tasks[task].mean for task in names) / len(names))
+            score = _shown(SCALES["percent"], sum(row.tasks[task].mean for task in names) / len(names))
             data.append({"method": row.method, "rate": rate, "score": score, **_look(row.method, colours)})
         label = f"Score of {len(ranked)} methods at {', '.join(f'{100 * rate:g} %' for rate in levels)} {name} noise"
         caption = _legend(len(ranked), colours, control, datasets)
@@ -163,6 +189,8 @@ def noises(tasks: Iterable[Task]) -> dict[str, tuple[dict[float, list[str]], lis
     rates: dict[str, dict[str, dict[float, str]]] = defaultdict(lambda: defaultdict(dict))
     clean: dict[str, str] = {}
     for task in tasks:
+        if "corruption" not in task.parts:
+            continue
         if task.corruption.rate == 0:
             clean[task.dataset] = task.name
         else:
@@ -234,17 +262,19 @@ def _p(value: float) -> str:
 
 
 def _calibration(
-    track: Track, ranked: Sequence[Row], measures: Measures, suite: Suite, colours: Mapping[str, str]
+    track: Track, ranked: Sequence[Row], measures: Measures, suite: Suite, colours: Mapping[str, str], scale: Scale
 ) -> list[Figure]:
     known = [row for row in ranked if "ece" in measures.get(row.method, {}) and "ece" in suite.metrics.columns]
-    points = [(row, _percent(measures[row.method]["ece"])) for row in known]
+    points = [(row, _shown(SCALES["percent"], measures[row.method]["ece"])) for row in known]
     caption = f"Of the tuned trials, means over all tasks. {NAMED}"
     label = f"Score of {len(points)} methods against their calibration error"
     axes = ("expected calibration error (%)", False)
-    return _scatter(track, "calibration", "Score and calibration", label, caption, points, axes, colours)
+    return _scatter(track, "calibration", "Score and calibration", label, caption, points, axes, colours, scale)
 
 
-def _cost(track: Track, ranked: Sequence[Row], measures: Measures, colours: Mapping[str, str]) -> list[Figure]:
+def _cost(
+    track: Track, ranked: Sequence[Row], measures: Measures, colours: Mapping[str, str], scale: Scale
+) -> list[Figure]:
     known = [row for row in ranked if measures.get(row.method, {}).get("seconds", 0) > 0]
     points = [(row, float(f"{measures[row.method]['seconds']:.4g}")) for row in known]
     caption = (
@@ -252,7 +282,7 @@ def _cost(track: Track, ranked: Sequence[Row], measures: Measures, colours: Mapp
     )
     label = f"Score of {len(points)} methods against the processor seconds of a run"
     axes = ("processor seconds of a run (log scale)", True)
-    return _scatter(track, "cost", "Score and cost", label, caption, points, axes, colours)
+    return _scatter(track, "cost", "Score and cost", label, caption, points, axes, colours, scale)
 
 
 def _scatter(
@@ -264,6 +294,7 @@ def _scatter(
     points: Sequence[tuple[Row, float]],
     axes: tuple[str, bool],
     colours: Mapping[str, str],
+    scale: Scale,
 ) -> list[Figure]:
     """A dot a method, the smaller ``points`` the better; nothing below two of them."""
     if len(points) < 2:
@@ -272,14 +303,19 @@ def _scatter(
     least, most = fence([row.score for row, _ in points])[0], fence([value for _, value in points])[1]
     far = [row.method for row, value in points if row.score < least or (value > most and not axes[1])]
     rows: list[dict[str, Any]] = [
-        {"method": row.method, "x": value, "y": _percent(row.score), "named": row.method in colours or i in front}
+        {
+            "method": row.method,
+            "x": value,
+            "y": _shown(scale, row.score),
+            "named": row.method in colours or i in front,
+        }
         | _look(row.method, colours)
         for i, (row, value) in enumerate(points)
         if row.method not in far
     ]
     rows.sort(key=lambda row: (row["colour"] == OTHER, -row["y"]))  # the coloured are named first
     caption += f" Outside the plot, far from the others: {', '.join(far)}." if far else ""
-    data = {"rows": rows, "across": axes[0], "log": axes[1], "up": "mean score (%)"}
+    data = {"rows": rows, "across": axes[0], "log": axes[1], "up": f"mean score ({scale.unit.strip()})"}
     svg = drawing.drawn(drawing.draw_scatter, data)
     return [Figure(f"{track.name}-{name}", svg, title, label, caption, stem(track.name, "tuned"))]
 
@@ -306,8 +342,8 @@ def undominated(points: Sequence[tuple[float, float]]) -> set[int]:
     return set(range(len(points))) - beaten
 
 
-def _percent(value: float) -> float:
-    return round(100 * value, 2)
+def _shown(scale: Scale, averaged: float) -> float:
+    return float(f"{scale.plain(averaged):.{scale.digits + 1}f}")
 
 
 # -- the shape of a loss -----------------------------------------------------------------------------------------------

@@ -224,8 +224,8 @@ def assess(suite: Suite, records: Iterable[Record]) -> list[Assessment]:
     """Every claim of the suite on every track that has records."""
     known, current = list(records), board.currency(suite)
     evidence = []
-    for track in suite.tracks.values():
-        found = Evidence(suite, track, known, current)
+    for part, own in (each for track in suite.tracks.values() for each in board.standings(suite, track, known)):
+        found = Evidence(suite, part, own, current)
         if found.board.rows:
             evidence.append(found)
     return [Assessment(claim, tuple(judge(claim, found) for found in evidence)) for claim in claims(suite.name)]
@@ -394,7 +394,7 @@ def _untested(part: Comparison, evidence: Evidence, tasks: Sequence[Task]) -> st
     """Why the records do not speak to a comparison; '' if they do."""
     if not tasks:
         return f"the track has no task with {part.on.words}"
-    if any(task.split.folds > 1 for task in tasks):
+    if any(task.folds > 1 for task in tasks):
         return "the folds of a round share their noise: there are no independent seeds"
     needed = list(tasks)
     if part.asks == "loses less":
@@ -416,7 +416,7 @@ def _untested(part: Comparison, evidence: Evidence, tasks: Sequence[Task]) -> st
 def _tuned(evidence: Evidence, method: str, task: Task) -> bool:
     """Whether every trial and seed of the task is measured: else the chosen trial may change."""
     block = next(block for block in evidence.track.blocks if task in block.tasks)
-    trials = range(len(block.budget.learning_rates(task.recipe, method)))
+    trials = range(len(block.budget.learning_rates(task.rate, method)))
     return all((method, task.id, seed, trial) in evidence.best for seed in block.seeds for trial in trials)
 
 

@@ -184,10 +184,10 @@ def plan(
     methods = _selection(pinned, only)
     cells = pinned.cells(pinned.track(track), methods, _seeds(seeds))
     local = _local(suite)
-    result = run.plan(cells, methods, local)
+    result = run.plan(cells, methods, local, _machine(pinned))
     seconds = run.estimate_s(result.todo, local) or run.estimate_s(result.todo, _published(suite))
     seconds = seconds or sum(unit.cost for unit in run.suite_module(suite).group(result.todo))
-    jobs = default_jobs()
+    jobs = 1 if pinned.alone else default_jobs()
     counts = {"cells": len(cells), "done": len(result.done), "stale": len(result.stale)}
     counts |= {"failed": len(result.failed), "missing": len(result.missing)}
     if as_json:
@@ -195,7 +195,18 @@ def plan(
         return
     show.console.print(f"{suite} {track}: " + ", ".join(f"{count:,} {name}" for name, count in counts.items()))
     if result.todo:
-        show.console.print(f"about {show.duration(seconds / jobs)} with {jobs} processes")
+        show.console.print(f"about {show.duration(seconds / jobs)} with {_processes(jobs)}")
+
+
+def _machine(suite: protocol.Suite) -> str:
+    """What a suite whose records do not compare between machines calls this one; else ''."""
+    from lossboard.environment import machine
+
+    return machine()["machine"] if suite.alone else ""
+
+
+def _processes(jobs: int) -> str:
+    return f"{jobs} process{'es' if jobs > 1 else ''}"
 
 
 def default_jobs() -> int:
@@ -221,30 +232,32 @@ def run(
     """Measure every cell of a track that this machine has not measured with this code; end with the board."""
     from lossboard import run as running
     from lossboard.environment import provenance
-    from lossboard.pools import loky
+    from lossboard.pools import alone, loky
 
     pinned = protocol.load(suite)
     chosen = pinned.track(track)
+    machine = _machine(pinned)
     methods = _selection(pinned, only)
     wanted = _seeds(seeds)
     cells = asked = pinned.cells(chosen, methods, wanted)
     if fresh:
         records.set_aside(paths.units(suite), {cell.key for cell in cells})
     if fill:
-        published = running.plan(cells, methods, _published(suite))
+        published = running.plan(cells, methods, _published(suite), machine)
         cells = [cell for cell in cells if cell.key not in published.done]
-    todo = running.plan(cells, methods, _local(suite)).todo
-    jobs = jobs or default_jobs()
+    todo = running.plan(cells, methods, _local(suite), machine).todo
+    jobs = 1 if pinned.alone else jobs or default_jobs()
+    pool = alone if pinned.alone else loky
     if todo:
         _announce_data(pinned, todo)
         cost = sum(unit.cost for unit in running.suite_module(suite).group(todo))
         with show.progress(f"{suite} {track}", len(todo), cost) as report:
             done = running.execute(
-                pinned, cells, methods=methods, provenance=provenance(), pool=loky, jobs=jobs, report=report
+                pinned, cells, methods=methods, provenance=provenance(pinned.alone), pool=pool, jobs=jobs, report=report
             )
         rate = done.cells / max(done.seconds, 1e-9)
         show.console.print(
-            f"{done.cells:,} cells in {show.duration(done.seconds)} with {jobs} processes ({rate:.1f} a second)"
+            f"{done.cells:,} cells in {show.duration(done.seconds)} with {_processes(jobs)} ({rate:.1f} a second)"
         )
     else:
         show.console.print(f"all {len(cells):,} cells are done; --fresh measures them again")
@@ -258,7 +271,7 @@ def _announce_data(suite: protocol.Suite, todo: list[protocol.Cell]) -> None:
     from lossboard.data import DataError, load, pins
 
     missing: list[DataError] = []
-    for name in sorted({cell.task.dataset for cell in todo}):
+    for name in sorted({cell.task.dataset for cell in todo} - {""}):
         if name in pins():
             try:
                 show.console.print(f"data: {name}, {load(name).source}", soft_wrap=True)
@@ -282,15 +295,18 @@ def _conclude(
     """The board, the comparison of the cells asked for with the published records, and the page."""
     from lossboard import board
 
-    published = _published(suite.name)
-    ours = [record for record in local if record.method in methods]
-    others = [record for record in published if record.method not in methods]
-    shown = board.build(suite, track, [*ours, *others], seeds=seeds)
+    published, machine = _published(suite.name), _machine(suite)
+    ours = [record for record in records.of_machine(local, machine) if record.method in methods]
+    others = [record for record in records.of_machine(published, machine) if record.method not in methods]
     marks = {record.method: "published" for record in others}
-    show.console.print(show.board_table(shown, marks), soft_wrap=not show.console.is_terminal)
+    for part, own in board.standings(suite, track, [*ours, *others]):
+        if own or not suite.alone:
+            shown = board.build(suite, part, own, seeds=seeds)
+            show.console.print(show.board_table(shown, marks), soft_wrap=not show.console.is_terminal)
     current = board.currency(suite)
-    same = board.compare(suite, [r for r in ours if r.key in asked and current(r)], published)
-    if same.cells:
+    there = records.of_machine(published, machine)
+    same = board.compare(suite, [r for r in ours if r.key in asked and current(r)], there)
+    if same.cells and not suite.alone:
         where = f" ({same.where})" if same.largest else ""
         show.console.print(
             f"published: {same.cells:,} cells compared, {same.same_bits:,} with the same bits;"
@@ -332,8 +348,8 @@ def _complain(suite: protocol.Suite, cells: list[protocol.Cell], local: list[Rec
     """End with 1 where cells failed, saying which and why; diverged cells are results, but worth a line."""
     from lossboard.board import currency
 
-    wanted = {cell.key for cell in cells}
-    best = records.resolve((r for r in local if r.key in wanted), currency(suite))
+    wanted, here = {cell.key for cell in cells}, records.of_machine(local, _machine(suite))
+    best = records.resolve((r for r in here if r.key in wanted), currency(suite))
     diverged: dict[str, int] = {}
     failed: dict[str, tuple[int, str]] = {}
     for record in best.values():
@@ -382,14 +398,17 @@ def board(
 
     pinned = protocol.load(suite)
     found = _local(suite) if local else _published(suite)
-    shown = boards.build(pinned, pinned.track(track), found, "default" if default else "tuned", _seeds(seeds))
-    shown = replace(shown, rows=shown.rows[: top or None])
+    kind, wanted = "default" if default else "tuned", _seeds(seeds)
+    parts = boards.standings(pinned, pinned.track(track), found)
+    every = [boards.build(pinned, part, own, kind, wanted) for part, own in parts]
+    cut = [replace(shown, rows=shown.rows[: top or None]) for shown in every]
     if as_json:
-        print(json.dumps(shown.json()))
+        print(json.dumps(cut[0].json() if len(cut) == 1 else [shown.json() for shown in cut]))
     elif markdown:
-        print(show.board_markdown(shown))
-    elif shown.rows:
-        show.console.print(show.board_table(shown), soft_wrap=not show.console.is_terminal)
+        print("\n\n".join(map(show.board_markdown, cut)))
+    elif any(shown.rows for shown in cut):
+        for shown in cut:
+            show.console.print(show.board_table(shown), soft_wrap=not show.console.is_terminal)
         current = [record for record in found if boards.currency(pinned)(record)]
         for record, low, high in records.disagreements(current, pinned.metrics.rank, pinned.metrics.tolerance):
             cell = f"{record.method}/{record.task}/{record.seed}/{record.trial}"

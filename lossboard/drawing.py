@@ -47,12 +47,13 @@ def draw_means(data: Data) -> Any:
     """A row a method: its default as a ring, its tuned mean as a dot on its interval, its rank at the right."""
     import altair as alt
 
-    base, width = alt.Chart(alt.InlineData(values=data)), NAMED
-    order = [row["method"] for row in data]
+    rows = data["rows"]
+    base, width = alt.Chart(alt.InlineData(values=rows)), NAMED
+    order = [row["method"] for row in rows]
     names = alt.Axis(labelPadding=10, labelLimit=130, labelOverlap=False)
     y = alt.Y("method:N", sort=order, title=None, scale=alt.Scale(type="band"), axis=names)
     fit, ticks = alt.Scale(zero=False, padding=8), alt.Axis(grid=True, tickCount=6)
-    x = alt.X("mean:Q", title="mean score (%)", scale=fit, axis=ticks)
+    x = alt.X("mean:Q", title=data["title"], scale=fit, axis=ticks)
     colour = alt.Color("colour:N", scale=None)
     shape = alt.Shape("shape:N", scale=None)
     opens = base.transform_filter("datum.opens").mark_rule(color=FAINT, strokeDash=[2, 2])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import platform
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -30,10 +33,11 @@ class Provenance:
         return {"commit": self.commit, "dirty": self.dirty, "env": self.env, "started": self.started}
 
 
-def provenance() -> Provenance:
-    """This machine, now."""
+def provenance(alone: bool = False) -> Provenance:
+    """This machine, now; ``alone`` with what decides how fast it is, and the name by which records are told apart."""
     commit, dirty = _git()
-    return Provenance(commit, dirty, environment(), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    env = environment() | (machine() if alone else {})
+    return Provenance(commit, dirty, env, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
 
 
 def environment() -> dict[str, str]:
@@ -78,10 +82,38 @@ def _cpu() -> str:
     return " ".join(filter(None, (found.get("model name", platform.machine()).strip(), widest)))
 
 
-def _gpu() -> str:
-    """The name of the first graphics processor, or "none"."""
+def _gpu(what: str = "name") -> str:
+    """A property of the first graphics processor, or "none"."""
     try:
-        command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        command = ["nvidia-smi", f"--query-gpu={what}", "--format=csv,noheader"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[0].strip()
     except (OSError, subprocess.CalledProcessError, IndexError):
         return "none"
+
+
+@functools.cache
+def machine() -> dict[str, str]:
+    """What decides how fast this machine is, and under ``machine`` a short name of it."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    gpu = _gpu()
+    name = f"{_cpu()}, {cores} core{'s' if cores > 1 else ''}"
+    found = {"machine": name if gpu == "none" else f"{name}, {gpu}", "cores": str(cores)}
+    caches = {}
+    for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        level, kind, size = (_read(index / part) for part in ("level", "type", "size"))
+        caches[f"L{level}{kind[:1].lower() if level == '1' else ''}"] = size
+    found["caches"] = ", ".join(f"{level} {size}" for level, size in caches.items()) or "unknown"
+    pages = re.search(r"\[(\w+)\]", _read(Path("/sys/kernel/mm/transparent_hugepage/enabled")))
+    found["huge pages"] = pages[1] if pages else "unknown"
+    found["governor"] = _read(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")) or "unknown"
+    if gpu != "none":
+        found["gpu clock"] = f"{_gpu('clocks.max.sm')}, memory {_gpu('clocks.max.mem')}"
+        found["gpu driver"] = _gpu("driver_version")
+    return found
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", errors="replace").strip()
+    except OSError:
+        return ""

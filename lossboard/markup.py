@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 from markupsafe import Markup, escape
 
 from lossboard.board import Board, Row, Score
+from lossboard.scales import Scale
 from reference.methods import Method
 
 Interval = tuple[float, float]  # mean and half-width of its 95 % t interval (nan: not known)
@@ -25,13 +26,11 @@ def interval(score: Score | None) -> Interval | None:
     return (score.mean, score.half) if score else None
 
 
-def percent(interval: Interval | None) -> Markup:
+def score(interval: Interval | None, scale: Scale) -> Markup:
     """'87.3 ±0.4', parted so that a column lines up; a dash for None."""
     if interval is None or not math.isfinite(interval[0]):
         return Markup('<span class="none">–</span>')
-    mean, half = interval
-    tail = f"±{100 * half:.1f}" if math.isfinite(half) else ""
-    return Markup(f'{100 * mean:.1f}<span class="half">{tail}</span>')
+    return Markup(f'{scale.text(interval[0])}<span class="half">{scale.half(*interval)}</span>')
 
 
 def total(row: Row, shown: Board) -> Interval | None:
@@ -39,12 +38,9 @@ def total(row: Row, shown: Board) -> Interval | None:
     return (row.score, row.half) if len(row.tasks) == len(shown.tasks) else None
 
 
-def points(interval: Interval) -> Markup:
-    """A difference in percentage points, with its sign."""
-    mean, half = interval
-    sign = "+" if round(100 * mean, 1) > 0 else "−" if round(100 * mean, 1) < 0 else ""
-    tail = f"±{100 * half:.1f}" if math.isfinite(half) else ""
-    return Markup(f'{sign}{abs(100 * mean):.1f}<span class="half">{tail}</span>')
+def apart(interval: Interval, scale: Scale) -> Markup:
+    """A difference as its scale says it: in percentage points with the sign, or a factor."""
+    return Markup(f'{scale.difference(interval[0])}<span class="half">{scale.half(*interval)}</span>')
 
 
 def groups(shown: Board) -> list[tuple[int | None, list[Row]]]:
@@ -72,6 +68,33 @@ def spell(part: Any) -> str:
     values = {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
     told = {key: value for key, value in values.items() if value not in (0, "", ())}
     return ", ".join(f"{value}" if key == "kind" else f"{key} {value}" for key, value in told.items())
+
+
+PARTS = {"corruption": "Labels", "model": "Network", "recipe": "Training"}  # sections, as pages call them
+
+
+def part_name(section: str) -> str:
+    """What a page calls a section of which tasks are made."""
+    return PARTS.get(section, section.replace("_", " ").capitalize())
+
+
+UNITS = {  # what the name of a metric ends with -> steps of its unit
+    "_s": (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9)),
+    "_bytes": (("GiB", 2.0**30), ("MiB", 2.0**20), ("KiB", 2.0**10), ("B", 1.0)),
+}
+
+
+def metric(value: float, name: str) -> str:
+    """A metric in the unit that its name ends with; errors in powers of ten, a share in percent.
+
+    >>> metric(0.00213, "forward_s"), metric(3 * 2**20, "extra_bytes"), metric(2.5e-7, "error"), metric(0.125, "ece")
+    ('2.13 ms', '3 MiB', '2.5e-07', '12.5')
+    """
+    for ending, steps in UNITS.items():
+        if name.endswith(ending):
+            unit, size = next((step for step in steps if abs(value) >= step[1]), steps[-1])
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.1e}" if name.endswith("error") else f"{100 * value:.1f}"
 
 
 def prose(text: str) -> Markup:
@@ -150,17 +173,19 @@ def mathml(latex: str) -> Markup | None:
 
 
 FILTERS = {
+    "apart": apart,
     "bibtex": bibtex,
     "code_path": code_path,
     "flags": flags,
     "groups": groups,
     "interval": interval,
     "mathml": mathml,
+    "metric": metric,
     "number": number,
     "origin": origin,
-    "percent": percent,
-    "points": points,
+    "part_name": part_name,
     "prose": prose,
+    "score": score,
     "share": share,
     "spell": spell,
     "total": total,

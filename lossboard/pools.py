@@ -53,6 +53,28 @@ def loky(work: Callable[[Any], Any], items: Iterable[Any], jobs: int) -> Iterato
             get_reusable_executor().shutdown(wait=False, kill_workers=True)
 
 
+def alone(work: Callable[[Any], Any], items: Iterable[Any], jobs: int) -> Iterator[Any]:
+    """Each item in a process of its own, one after the other, on as many threads as the work asks for.
+
+    Raises:
+        WorkerDied: the process was killed.
+    """
+    from joblib.externals.loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
+
+    for item in items:
+        with ProcessPoolExecutor(max_workers=1, context=_spawned()) as pool:
+            try:
+                yield pool.submit(_Guarded(work), item).result()
+            except TerminatedWorkerError as error:
+                raise WorkerDied(str(error).split("\n")[0]) from error
+
+
+def _spawned() -> Any:
+    from joblib.externals.loky.backend import get_context
+
+    return get_context("loky")
+
+
 def serial(work: Callable[[Any], Any], items: Iterable[Any], jobs: int) -> Iterator[Any]:
     """This process; for debugging, and where processes are not to be had."""
     return map(work, items)

@@ -11,17 +11,20 @@ import dataclasses
 import difflib
 import functools
 import hashlib
+import importlib
 import itertools
 import json
 import math
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, replace
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from lossboard import paths
 from lossboard.errors import UsageError
+from lossboard.scales import SCALES
 from reference.methods import Method, Range
 
 PEOPLE = "human_"  # kinds of corruption that are labels by people begin so
@@ -154,22 +157,24 @@ class Budget:
         if any(rate <= 0 for rate in self.rates) or self.trials < 0:
             raise UsageError("learning rates must be positive, 'trials' not negative")
 
-    def learning_rates(self, recipe: Recipe, method: str) -> tuple[float, ...]:
-        """Of each trial; the same for every method without settings of its own."""
-        every = (recipe.lr, *self.rates)
+    def learning_rates(self, rate: float | None, method: str) -> tuple[float, ...]:
+        """Of each trial, the first at ``rate`` (nan: nothing is trained); the same for methods without settings."""
+        every = (math.nan if rate is None else rate, *self.rates)
         return (*every, *(point["lr"] for point in self._points({})), *every * len(self.settings.get(method, ())))
 
-    def of(self, method: Method, recipe: Recipe) -> tuple[dict[str, float], ...]:
-        """The hyperparameters of each trial of a method, the learning rate among them as ``lr``.
+    def of(self, method: Method, rate: float | None) -> tuple[dict[str, float], ...]:
+        """The hyperparameters of each trial of a method, the learning rate among them as ``lr`` (None: there is none).
 
         Raises:
             UsageError: a setting names a hyperparameter that the method does not have.
         """
-        default = {"lr": recipe.lr, **method.defaults}
+        if rate is None:
+            return (dict(method.defaults),)
+        default = {"lr": rate, **method.defaults}
         settings = self.settings.get(method.id, ())
         for key in sorted({key for setting in settings for key in setting} - method.defaults.keys()):
             raise UsageError(f"settings of '{method.id}': unknown '{key}'; {nearest(key, method.defaults)}")
-        grid = [{**default, **setting, "lr": rate} for setting in ({}, *settings) for rate in (recipe.lr, *self.rates)]
+        grid = [{**default, **setting, "lr": lr} for setting in ({}, *settings) for lr in (rate, *self.rates)]
         first, rest = grid[: 1 + len(self.rates)], grid[1 + len(self.rates) :]
         return (*first, *(default | point for point in self._points(method.search)), *rest)
 
@@ -204,23 +209,60 @@ def _halton(dimensions: int, count: int) -> list[list[float]]:
 
 @dataclass(frozen=True)
 class Task:
-    """A dataset with its corruption, split, model and recipe; ``data`` is the digest of its pinned content."""
+    """What methods are compared on. ``parts`` are the entries of the suite's sections that it is made of.
+
+    ``dataset`` is empty where the suite makes its own inputs; ``data`` is the digest of the dataset's pinned content.
+    """
 
     suite: str
     version: int
+    kind: str  # of the methods that enter it
     dataset: str
     data: str
-    corruption: Corruption
-    split: Split
-    model: Model
-    recipe: Recipe
-    name: str  # dataset/corruption, as people say it
+    parts: Mapping[str, Any] = dataclasses.field(hash=False)  # section -> entry
+    name: str  # as people say it: dataset/corruption, or kind/entry where there is no dataset
 
     @functools.cached_property
     def id(self) -> str:
         """12 hex digits over everything that decides a number."""
-        pinned = {key: _pinned(getattr(self, key)) for key in ("corruption", "split", "model", "recipe")}
-        return digest({"suite": self.suite, "version": self.version, "data": [self.dataset, self.data], **pinned})
+        pinned = {key: _pinned(part) for key, part in self.parts.items()}
+        data = {"data": [self.dataset, self.data]} if self.dataset else {"kind": self.kind}
+        return digest({"suite": self.suite, "version": self.version, **data, **pinned})
+
+    def having(self, **parts: Any) -> Task:
+        """The same with other entries in some sections."""
+        return replace(self, parts=MappingProxyType({**self.parts, **parts}))
+
+    @property
+    def corruption(self) -> Corruption:
+        return self.parts["corruption"]
+
+    @property
+    def split(self) -> Split:
+        return self.parts["split"]
+
+    @property
+    def model(self) -> Model:
+        return self.parts["model"]
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.parts["recipe"]
+
+    @property
+    def folds(self) -> int:
+        """How many folds share their noise: 1 but for cross-validation."""
+        return self.split.folds if "split" in self.parts else 1
+
+    @property
+    def rate(self) -> float | None:
+        """The learning rate of the recipe; None where nothing is trained."""
+        return self.recipe.lr if "recipe" in self.parts else None
+
+    @property
+    def stratum(self) -> str:
+        """What shares draws: tasks of one dataset share splits, weights and batches; others share nothing."""
+        return self.dataset or self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,11 +290,15 @@ class Unit:
 
 @dataclass(frozen=True)
 class Block:
-    """Tasks that share seeds and a tuning budget."""
+    """Tasks that share seeds, a tuning budget and the kind of methods that enter them."""
 
     tasks: tuple[Task, ...]
     seeds: tuple[int, ...]
     budget: Budget
+
+    @property
+    def kind(self) -> str:
+        return self.tasks[0].kind
 
 
 @dataclass(frozen=True)
@@ -263,6 +309,40 @@ class Track:
     summary: str
     blocks: tuple[Block, ...]
     methods: tuple[str, ...] = ()  # those it is for; none: every method
+    part_of: str = ""  # of a division: the track that it is cut from
+    machine: str = ""  # of a part whose records are one machine's
+
+    @property
+    def pinned(self) -> str:
+        """What ``--track`` calls it."""
+        return self.part_of or self.name
+
+    @property
+    def kind(self) -> str:
+        """Of the methods that enter it; of a track of several kinds, the first."""
+        return self.blocks[0].kind
+
+    @property
+    def divisions(self) -> tuple[Track, ...]:
+        """The track cut by kinds of methods, each of which has a board of its own; itself where there is one kind."""
+        kinds = list(dict.fromkeys(block.kind for block in self.blocks))
+        if len(kinds) == 1:
+            return (self,)
+        return tuple(self.cut(kind, [block for block in self.blocks if block.kind == kind]) for kind in kinds)
+
+    @property
+    def tunes(self) -> bool:
+        """Whether methods have more than their default trial."""
+        return any(block.budget != Budget() for block in self.blocks)
+
+    def cut(self, name: str, blocks: Sequence[Block]) -> Track:
+        """A part of the track, as a track of its own."""
+        return replace(self, name=f"{self.name}-{name}", blocks=tuple(blocks), part_of=self.pinned)
+
+    def on(self, machine: str) -> Track:
+        """The track as one machine ran it."""
+        slug = re.sub("[^a-z0-9]+", "-", machine.lower()).strip("-")
+        return replace(self.cut(slug, self.blocks), machine=machine)
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -280,12 +360,25 @@ class Track:
 
 @dataclass(frozen=True)
 class Metrics:
-    """What a record holds. ``rank`` orders the boards, ``select`` picks each method's trial; larger is better."""
+    """What a record holds. ``rank`` orders the boards, ``select`` picks each method's trial; larger is better.
+
+    ``scale`` says how values of ``rank`` are averaged and shown, see :mod:`lossboard.scales`.
+    """
 
     rank: str
     select: str
     tolerance: float  # two current records of one cell that differ by more are reported
     columns: Mapping[str, str]  # metric -> what it is
+    scale: str = "percent"
+    beside: tuple[str, ...] = ()  # metrics that pages show beside the one that ranks
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "beside", tuple(self.beside))
+        for name in self.beside:
+            _one_of("beside", name, tuple(self.columns))
+        _one_of("scale", self.scale, tuple(SCALES))
+        for role in ("rank", "select"):
+            _one_of(role, getattr(self, role), tuple(self.columns))
 
 
 @dataclass(frozen=True)
@@ -296,15 +389,27 @@ class Suite:
     version: int
     title: str
     question: str
-    kind: str
-    control: str
+    controls: Mapping[str, str]  # kind of method -> what is measured beside every other one
     metrics: Metrics
     tracks: Mapping[str, Track]
+    alone: bool = False  # a unit has the machine and a process to itself; records of different machines do not compare
+
+    @property
+    def control(self) -> str:
+        """Of its first kind of methods."""
+        return next(iter(self.controls.values()))
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of methods that it compares."""
+        return tuple(self.controls)
 
     def track(self, name: str) -> Track:
-        if name not in self.tracks:
-            raise UsageError(f"suite '{self.name}' has no track '{name}'; {nearest(name, self.tracks)}")
-        return self.tracks[name]
+        """The track, or division of one, of this name."""
+        named = {part.name: part for track in self.tracks.values() for part in track.divisions} | dict(self.tracks)
+        if name not in named:
+            raise UsageError(f"suite '{self.name}' has no track '{name}'; {nearest(name, named)}")
+        return named[name]
 
     @property
     def tasks(self) -> dict[str, Task]:
@@ -319,15 +424,30 @@ class Suite:
         entered = [method for method in methods.values() if not track.methods or method.id in track.methods]
         if methods and not entered:
             raise UsageError(f"track '{track.name}' is for these methods alone: {', '.join(track.methods)}")
-        for method, block in itertools.product(entered, track.blocks):
+        pairs = itertools.product(entered, track.blocks)
+        for method, block in ((method, block) for method, block in pairs if method.kind == block.kind):
             wanted = [seed for seed in block.seeds if seeds is None or seed in seeds]
             for task in block.tasks:
-                trials = [MappingProxyType(params) for params in block.budget.of(method, task.recipe)]
+                trials = [MappingProxyType(params) for params in block.budget.of(method, task.rate)]
                 cells += [Cell(method.id, task, seed, i, params) for seed in wanted for i, params in enumerate(trials)]
         return cells
 
 
-SECTIONS = {"corruption": Corruption, "split": Split, "model": Model, "recipe": Recipe, "budget": Budget}
+SECTIONS: Mapping[str, type] = {
+    "corruption": Corruption,
+    "split": Split,
+    "model": Model,
+    "recipe": Recipe,
+    "budget": Budget,
+}
+TRAINED = ("dataset", "corruption", "split", "model", "recipe")  # what a task is made of where a suite does not say
+
+
+@functools.cache
+def suite_module(name: str) -> ModuleType:
+    """The code beside a suite's pins: ``group(cells)``, ``run(unit, context)``, and what else it declares."""
+    paths.importable()
+    return importlib.import_module(f"suites.{name}")
 
 
 def available() -> list[str]:
@@ -351,52 +471,107 @@ def load(name: str) -> Suite:
 
 
 def _suite(name: str, table: dict[str, Any]) -> Suite:
-    top = ("name", "version", "title", "question", "kind", "control", "metrics", "tracks", *SECTIONS)
-    _keys("the top level", table, top, required=[key for key in top if key not in SECTIONS])
-    for key, kind in (("version", int), *((text, str) for text in ("title", "question", "kind", "control"))):
-        if type(table[key]) is not kind:
+    parts = _parts(table.get("parts", list(TRAINED)))
+    own = [part for part in parts if part not in SECTIONS and part != "dataset"]
+    kinds = {**SECTIONS, **_declared(name, own)}
+    required = ("name", "version", "title", "question", "control", "metrics", "tracks")
+    _keys("the top level", table, (*required, "kind", "parts", "alone", *kinds), required)
+    for key, kind in (("version", int), *((text, str) for text in ("title", "question")), ("alone", bool)):
+        if key in table and type(table[key]) is not kind:
             raise UsageError(f"{key} = {table[key]!r} must be {kind.__name__}")
     if table["name"] != name:
         raise UsageError(f"name = '{table['name']}' but the folder is '{name}'")
-    metrics = table["metrics"]
-    _keys(
-        "[metrics]",
-        metrics,
-        ("rank", "select", "tolerance", "columns"),
-        required=("rank", "select", "tolerance", "columns"),
-    )
-    if not _is_number(metrics["tolerance"]):
-        raise UsageError(f"[metrics] tolerance = {metrics['tolerance']!r} must be a number")
-    for role in ("rank", "select"):
-        _one_of(f"[metrics] {role}", metrics[role], tuple(metrics["columns"]))
+    controls = _controls(table)
+    metrics = _build("[metrics]", Metrics, table["metrics"])
     sections = {
         section: {entry: _build(f"[{section}.{entry}]", kind, given) for entry, given in table.get(section, {}).items()}
-        for section, kind in SECTIONS.items()
+        for section, kind in kinds.items()
     }
-    tracks = {key: _track(key, given, name, table["version"], sections) for key, given in table["tracks"].items()}
-    plain = {key: table[key] for key in ("name", "version", "title", "question", "kind", "control")}
-    return Suite(**plain, metrics=Metrics(**metrics), tracks=MappingProxyType(tracks))
+    reading = _Reading(name, table["version"], tuple(parts), tuple(controls), sections)
+    tracks = {key: reading.track(key, given) for key, given in table["tracks"].items()}
+    plain = {key: table[key] for key in ("name", "version", "title", "question")}
+    alone = table.get("alone", False)
+    return Suite(**plain, controls=controls, metrics=metrics, tracks=MappingProxyType(tracks), alone=alone)
 
 
-def _track(name: str, table: dict[str, Any], suite: str, version: int, sections: dict[str, dict[str, Any]]) -> Track:
-    where = f"[tracks.{name}]"
-    keys = ("summary", "seeds", "budget", "tasks")
-    _keys(where, table, (*keys, "methods"), required=keys)
-    methods = table.get("methods", [])
-    if not isinstance(methods, list) or not all(isinstance(id, str) for id in methods):
-        raise UsageError(f"{where} methods: a list of ids, found {methods!r}")
-    seen: set[str] = set()
-    blocks = []
-    for i, given in enumerate(table["tasks"]):
-        here = f"[[tracks.{name}.tasks]] number {i + 1}"
-        block = {"seeds": table["seeds"], "budget": table["budget"], **given}
-        tasks = tuple(_tasks(here, block, suite, version, sections))
-        for task in tasks:
-            if task.name in seen:
-                raise UsageError(f"{where}: task '{task.name}' stands twice")
-            seen.add(task.name)
-        blocks.append(Block(tasks, _seeds(here, block["seeds"]), _entry(here, "budget", block["budget"], sections)))
-    return Track(name, table["summary"], tuple(blocks), tuple(methods))
+def _parts(parts: Any) -> list[str]:
+    if not isinstance(parts, list) or not parts or not all(isinstance(part, str) for part in parts):
+        raise UsageError(f"parts: a list of the sections that a task is made of, found {parts!r}")
+    if "dataset" in parts[1:] or parts == ["dataset"]:
+        raise UsageError(f"parts = {parts}: 'dataset' comes first, if at all, and a section after it")
+    return parts
+
+
+def _declared(suite: str, sections: Sequence[str]) -> Mapping[str, type]:
+    """The suite's own sections: dataclasses in ``SECTIONS`` of its module."""
+    if not sections:
+        return {}
+    known = getattr(suite_module(suite), "SECTIONS", {})
+    for section in sections:
+        if section not in known:
+            raise UsageError(f"parts: no section '{section}'; {nearest(section, ('dataset', *SECTIONS, *known))}")
+    return {section: known[section] for section in sections}
+
+
+def _controls(table: Mapping[str, Any]) -> Mapping[str, str]:
+    """Kind of method -> control: one kind and its control, or ``control`` as a table of them."""
+    control, kind = table["control"], table.get("kind")
+    if isinstance(control, str) and isinstance(kind, str):
+        return MappingProxyType({kind: control})
+    pairs = control.items() if isinstance(control, dict) and kind is None and control else None
+    if pairs is None or not all(isinstance(id, str) for _, id in pairs):
+        raise UsageError("kind = 'loss' and control = 'ce' (texts), or [control] alone: kind of method = its control")
+    return MappingProxyType(dict(pairs))
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """Tracks of a suite.toml, from their tables."""
+
+    suite: str
+    version: int
+    parts: tuple[str, ...]
+    kinds: tuple[str, ...]
+    sections: Mapping[str, Mapping[str, Any]]
+
+    def track(self, name: str, table: dict[str, Any]) -> Track:
+        where = f"[tracks.{name}]"
+        keys = ("summary", "seeds", "budget", "tasks")
+        _keys(where, table, (*keys, "methods"), required=keys)
+        methods = table.get("methods", [])
+        if not isinstance(methods, list) or not all(isinstance(id, str) for id in methods):
+            raise UsageError(f"{where} methods: a list of ids, found {methods!r}")
+        blocks: list[Block] = []
+        for i, given in enumerate(table["tasks"]):
+            here = f"[[tracks.{name}.tasks]] number {i + 1}"
+            block = {"seeds": table["seeds"], "budget": table["budget"], **given}
+            budget = self.entry(here, "budget", block["budget"])
+            blocks.append(Block(tuple(self.tasks(here, block)), _seeds(here, block["seeds"]), budget))
+        names = [task.name for block in blocks for task in block.tasks]
+        for twice in (task for i, task in enumerate(names) if task in names[:i]):
+            raise UsageError(f"{where}: task '{twice}' stands twice")
+        return Track(name, table["summary"], tuple(blocks), tuple(methods))
+
+    def tasks(self, where: str, block: dict[str, Any]) -> Iterable[Task]:
+        """The tasks of one block: every dataset with every entry of the section that comes next."""
+        kind = block.get("kind", self.kinds[0])
+        _one_of(f"{where} kind", kind, self.kinds)
+        required = [*self.parts, "seeds", "budget", *(["kind"] if len(self.kinds) > 1 else [])]
+        _keys(where, block, [*required, "kind"], required)
+        datasets = _list(block["dataset"]) if "dataset" in self.parts else [""]
+        first, *others = [part for part in self.parts if part != "dataset"]
+        shared = {key: self.entry(where, key, block[key]) for key in others}
+        for dataset, entry in itertools.product(datasets, _list(block[first])):
+            parts = {first: self.entry(where, first, entry), **shared}
+            data = _pin(where, dataset, parts.get("corruption")) if dataset else ""
+            name = f"{dataset or kind}/{entry}"
+            yield Task(self.suite, self.version, kind, dataset, data, MappingProxyType(parts), name)
+
+    def entry(self, where: str, section: str, name: Any) -> Any:
+        found = self.sections[section]
+        if not isinstance(name, str) or name not in found:
+            raise UsageError(f"{where} {section} = '{name}': no [{section}.{name}]; {nearest(str(name), found)}")
+        return found[name]
 
 
 def _seeds(where: str, seeds: Any) -> tuple[int, ...]:
@@ -408,26 +583,7 @@ def _seeds(where: str, seeds: Any) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def _tasks(
-    where: str, block: dict[str, Any], suite: str, version: int, sections: dict[str, dict[str, Any]]
-) -> Iterable[Task]:
-    """The tasks of one block: every dataset with every corruption."""
-    keys = ("dataset", "corruption", "split", "model", "recipe", "seeds", "budget")
-    _keys(where, block, keys, required=keys)
-    for dataset, corruption in itertools.product(_list(block["dataset"]), _list(block["corruption"])):
-        parts = {key: _entry(where, key, block[key], sections) for key in ("split", "model", "recipe")}
-        parts["corruption"] = _entry(where, "corruption", corruption, sections)
-        yield Task(
-            suite=suite,
-            version=version,
-            dataset=dataset,
-            data=_pin(where, dataset, parts["corruption"]),
-            name=f"{dataset}/{corruption}",
-            **parts,
-        )
-
-
-def _pin(where: str, dataset: str, corruption: Corruption) -> str:
+def _pin(where: str, dataset: str, corruption: Corruption | None) -> str:
     """The digest of the dataset's content, and of the labels by people that stand in for its own."""
     from lossboard.data import pins
 
@@ -439,18 +595,12 @@ def _pin(where: str, dataset: str, corruption: Corruption) -> str:
             f"{', '.join(pins()[dataset].labels_of)}"
         )
     own = pins()[dataset].digest
-    if corruption.people is None:
+    if corruption is None or corruption.people is None:
         return own
     theirs = [pin.digest for pin in pins().values() if dataset in pin.labels_of]
     if not theirs:
         raise UsageError(f"{where}: corruption '{corruption.kind}', but there are no labels by people for '{dataset}'")
     return digest([own, *theirs])
-
-
-def _entry(where: str, section: str, name: str, sections: dict[str, dict[str, Any]]) -> Any:
-    if name not in sections[section]:
-        raise UsageError(f"{where} {section} = '{name}': no [{section}.{name}]; {nearest(name, sections[section])}")
-    return sections[section][name]
 
 
 def _build(where: str, kind: type, given: dict[str, Any]) -> Any:
@@ -485,6 +635,9 @@ TYPES = {  # of the fields of a section, as they are annotated
     "float": _is_number,
     "bool": lambda value: type(value) is bool,
     "tuple[float, ...]": lambda value: isinstance(value, list) and all(map(_is_number, value)),
+    "tuple[str, ...]": lambda value: isinstance(value, list) and all(isinstance(each, str) for each in value),
+    "tuple[int, ...]": lambda value: isinstance(value, list) and all(type(each) is int for each in value),
+    "Mapping[str, str]": lambda value: isinstance(value, dict) and all(isinstance(v, str) for v in value.values()),
     "Mapping[str, Sequence[Mapping[str, float]]]": lambda value: (
         isinstance(value, dict)
         and all(isinstance(rows, list) and all(map(_is_setting, rows)) for rows in value.values())
@@ -493,7 +646,11 @@ TYPES = {  # of the fields of a section, as they are annotated
 
 
 WORDS = {  # what a message says of a type
+    "float": "a number",
     "tuple[float, ...]": "a list of numbers",
+    "tuple[str, ...]": "a list of texts",
+    "tuple[int, ...]": "a list of whole numbers",
+    "Mapping[str, str]": "a table of texts",
     "Mapping[str, Sequence[Mapping[str, float]]]": "a table: method -> list of {hyperparameter = number}",
 }
 

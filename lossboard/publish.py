@@ -85,7 +85,7 @@ def _best(view: SuiteView) -> charts.Figure | None:
     for shown in view.tracks:
         ranked = [row for row in shown.tuned.rows if row.rank]
         if len(ranked) > 1:
-            colours = charts.highlights(ranked, view.suite.control)
+            colours = charts.highlights(ranked, shown.control)
             return charts.ranks(shown.track, ranked, colours, most=charts.SHORT)
     return None
 
@@ -107,7 +107,7 @@ def _suite_files(templates: jinja2.Environment, view: SuiteView) -> Iterator[tup
     if view.claims:
         yield page("claims.html", "claims.html")
     for each in view.claims:
-        yield page("claim.html", f"claims/{stem(each.claim.id)}.html", found=each, tracks=_scales(each))
+        yield page("claim.html", f"claims/{stem(each.claim.id)}.html", found=each, tracks=_scales(each, view))
     yield page("downloads.html", "downloads.html", general=general, of_track=of_track, formats=list(tables.FORMATS))
     for shown in view.tracks:
         yield page("track.html", f"tracks/{stem(shown.track.name)}.html", shown=shown)
@@ -127,10 +127,12 @@ def _suite_files(templates: jinja2.Environment, view: SuiteView) -> Iterator[tup
 
 def _method(view: SuiteView, id: str, shapes: Mapping[str, Curves | str]) -> dict[str, Any]:
     """What the page of a method shows beside what every page of its suite has."""
-    method, control = view.methods.get(id), view.suite.control
+    method = view.methods.get(id)
+    control = view.suite.controls[method.kind] if method else view.suite.control
     results = [found for track in view.tracks if (found := views.results(track, id, control))]
     commits = {(made.commit, made.dirty): None for made in view.environments if made.commit and id in made.methods}
     own = {"id": id, "method": method, "results": results, "commits": list(commits), "theory": _theory(method)}
+    own["control"] = control
     about = [
         each
         for each in view.claims
@@ -139,13 +141,16 @@ def _method(view: SuiteView, id: str, shapes: Mapping[str, Curves | str]) -> dic
     return own | {"shape": _shape(id, control, shapes), "claims": about}
 
 
-def _scales(found: Assessment) -> list[tuple[Verdict, charts.Axis | None]]:
+def _scales(found: Assessment, view: SuiteView) -> list[tuple[Verdict, charts.Axis | None]]:
     """What each track says of a claim, those that test it first, with a scale that its differences share."""
     shown = []
     for one in sorted(found.verdicts, key=lambda one: (not one.tested, one is not found.best)):
         known = [each.difference for each in one.findings if each.difference]
         halves = [half if math.isfinite(half) else 0.0 for _, half in known]
-        ends = [(100 * (mean - half), 100 * (mean + half)) for (mean, _), half in zip(known, halves, strict=True)]
+        ends = [
+            (view.scale.place(mean - half), view.scale.place(mean + half))
+            for (mean, _), half in zip(known, halves, strict=True)
+        ]
         shown.append((one, charts.axis(ends) if known else None))
     return shown
 

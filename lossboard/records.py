@@ -53,6 +53,11 @@ class Header:
     started: str  # UTC
     file: str = ""  # the file's name without suffix
 
+    @property
+    def machine(self) -> str:
+        """Where records of different machines do not compare: which one made these; else ''."""
+        return self.env.get("machine", "")
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -414,6 +419,11 @@ def _order(record: Record, current: Callable[[Record], bool]) -> tuple[Any, ...]
     header = record.header
     assert header
     return (not current(record), record.status not in MEASURED, header.dirty, header.started, header.file)
+
+
+def of_machine(records: Iterable[Record], machine: str) -> list[Record]:
+    """Those made on a machine; '' for records that do not depend on it."""
+    return [record for record in records if record.header and record.header.machine == machine]
 
 
 def disagreements(found: Iterable[Record], metric: str, tolerance: float) -> Iterator[tuple[Record, float, float]]:

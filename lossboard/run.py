@@ -8,7 +8,6 @@ all, so that it cannot take others down with it; a unit that raises is halved un
 from __future__ import annotations
 
 import functools
-import importlib
 import itertools
 import os
 import time
@@ -17,7 +16,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -26,7 +24,7 @@ from lossboard import paths, records
 from lossboard.environment import Provenance
 from lossboard.errors import CheckFailed, LossboardError, UsageError
 from lossboard.pools import Pool, WorkerDied
-from lossboard.protocol import Cell, Suite, Unit, nearest
+from lossboard.protocol import Cell, Suite, Unit, nearest, suite_module
 from lossboard.records import MEASURED, Key, Record
 from lossboard.sources import source
 from reference.methods import Method, MethodError, catalogue, select
@@ -45,21 +43,16 @@ class Context:
 # -- suites and methods by discovery ---------------------------------------------------------------
 
 
-@functools.cache
-def suite_module(name: str) -> ModuleType:
-    """The code beside a suite's pins: ``group(cells)`` and ``run(unit, context)``."""
-    paths.importable()
-    return importlib.import_module(f"suites.{name}")
-
-
 def suite_methods(suite: Suite) -> Mapping[str, Method]:
-    """What the suite compares: the catalogue of its kind, or its own ``methods`` where the module has them.
+    """What the suite compares: the catalogues of its kinds, or its own ``methods`` where the module has them.
 
     Raises:
         UsageError: a track or a budget of the suite names a method that is not among them.
     """
     own = getattr(suite_module(suite.name), "methods", None)
-    methods: Mapping[str, Method] = own if own is not None else catalogue(suite.kind)
+    if own is None:
+        own = {id: method for kind in suite.kinds for id, method in catalogue(kind).items()}
+    methods: Mapping[str, Method] = own() if callable(own) else own
     for track in suite.tracks.values():
         settings = {id for block in track.blocks for id in block.budget.settings}
         for id in sorted({*track.methods, *settings} - methods.keys()):
@@ -84,8 +77,8 @@ class Plan:
         return [*self.missing, *self.stale, *self.failed]
 
 
-def plan(cells: Sequence[Cell], methods: Mapping[str, Method], known: Iterable[Record]) -> Plan:
-    """Compare what is asked with what is known."""
+def plan(cells: Sequence[Cell], methods: Mapping[str, Method], known: Iterable[Record], machine: str = "") -> Plan:
+    """Compare what is asked with what is known (of a machine, where records depend on it)."""
     sources = {key: source(method.module) for key, method in methods.items()}
     asked = {cell.key: cell for cell in cells}
     rounded: dict[int, dict[str, Any]] = {}  # trials share one params object
@@ -97,7 +90,8 @@ def plan(cells: Sequence[Cell], methods: Mapping[str, Method], known: Iterable[R
         made = record.header.source if record.header else None
         return made == sources[record.method] and record.params == rounded[id(params)]
 
-    best = records.resolve((record for record in known if record.key in asked), current)
+    here = records.of_machine(known, machine)
+    best = records.resolve((record for record in here if record.key in asked), current)
     result = Plan({}, [], [], [])
     for cell in cells:
         record = best.get(cell.key)
@@ -174,7 +168,8 @@ def execute(
     start = time.perf_counter()
     barren = 0
     while True:
-        todo = plan(cells, methods, records.read_units(folder)[0]).todo
+        machine = provenance.env.get("machine", "")
+        todo = plan(cells, methods, records.read_units(folder)[0], machine).todo
         units = _jobs(suite, [cell for cell in todo if cell.key not in tried], methods, provenance, folder)
         if not units:
             break
@@ -254,7 +249,7 @@ def _perform(job: Job) -> list[Record]:
     _unchanged(job, context.methods)
     done = _failures(job.unit, "error", job.error) if job.error else list(_measure(job, context))
     names = {key: {"module": context.methods[key].module, "source": made} for key, made in sorted(job.sources.items())}
-    data = {cell.task.dataset: pins()[cell.task.dataset].digest for cell in job.unit.cells}
+    data = {name: pins()[name].digest for name in sorted({cell.task.dataset for cell in job.unit.cells} - {""})}
     header = {"suite": job.suite, **job.provenance.header(), "data": data}
     records.write_unit(job.path, header, names, done)
     return done

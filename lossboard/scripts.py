@@ -61,6 +61,8 @@ def scores(board: Board, strata: Mapping[str, Sequence[str]]) -> str:
     quantiles = [round(statistics.quantile(0.975, freedom), 5) for freedom in range(1, FREEDOM + 1)]
     name = json.dumps(f"{board.suite}/{board.track}-{board.kind}")
     head = f'"tasks": {json.dumps([[task, home[task]] for task in board.tasks])},\n"quantiles": {json.dumps(quantiles)}'
+    scale = {key: getattr(board.scale, key) for key in ("name", "words", "apart", "shown", "digits")}
+    head += f',\n"scale": {json.dumps(scale)}'
     return f'globalThis.lossboardScores({name}, {{{head},\n"methods": {_lines(rows)}}});\n'
 
 

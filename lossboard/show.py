@@ -93,8 +93,9 @@ def _lines(title: str, cells: int, cost: float) -> Report:
 
 
 def board_table(board: Board, marks: dict[str, str] | None = None) -> Table:
-    """The board as a terminal table, in percent; a line between tie groups. ``marks`` annotates methods."""
-    what = f"{board.suite} · {board.track} · {board.kind}: {board.metric} (%)"
+    """The board as a terminal table; a line between tie groups. ``marks`` annotates methods."""
+    kind = f" · {board.kind}" if board.kind != "tuned" or board.tunes else ""
+    what = f"{board.suite} · {board.track}{kind}: {board.metric} ({board.scale.unit.strip()})"
     title = f"{what}, mean ± 95 % t interval, {_seeds(len(board.seeds))}"
     table = Table(
         title=title,
@@ -119,8 +120,8 @@ def board_table(board: Board, marks: dict[str, str] | None = None) -> Table:
     for i, row in enumerate(board.rows):
         after = board.rows[i + 1] if i + 1 < len(board.rows) else None
         note = notes[i : i + 1] if any(notes) else []
-        scores = [percent(row.tasks.get(name), wide) for name in shown]
-        mean = plus_minus(row.score, row.half)
+        scores = [score(board, row.tasks.get(name), wide) for name in shown]
+        mean = board.scale.interval(row.score, row.half)
         table.add_row(
             rank(row), row.method, mean, *scores, *note, end_section=after is not None and after.group != row.group
         )
@@ -155,12 +156,12 @@ def about(found: Finding) -> str:
 
 
 def board_markdown(board: Board) -> str:
-    """The ranked methods as a Markdown table, in percent."""
+    """The ranked methods as a Markdown table."""
     names = [name.split("/", 1)[1] if _one_dataset(board) else name for name in board.tasks]
     lines = [f"| rank | method | mean | {' | '.join(names)} |", f"|--:|:--|--:|{'--:|' * len(names)}"]
     for row in board.rows:
-        scores = " | ".join(percent(row.tasks.get(name)) for name in board.tasks)
-        lines.append(f"| {rank(row)} | `{row.method}` | {plus_minus(row.score, row.half)} | {scores} |")
+        scores = " | ".join(score(board, row.tasks.get(name)) for name in board.tasks)
+        lines.append(f"| {rank(row)} | `{row.method}` | {board.scale.interval(row.score, row.half)} | {scores} |")
     return "\n".join(lines)
 
 
@@ -181,15 +182,9 @@ def rank(row: Row) -> str:
     return f"{low}" if low == high else f"{low}-{high}"
 
 
-def percent(score: Score | None, interval: bool = True) -> str:
-    return "" if score is None else plus_minus(score.mean, score.half if interval else math.nan)
-
-
-def plus_minus(mean: float, half: float) -> str:
-    """Mean and half-width in percent; without a half-width where there is none."""
-    if not math.isfinite(mean):
-        return ""
-    return f"{100 * mean:.1f}±{100 * half:.1f}" if math.isfinite(half) else f"{100 * mean:.1f}"
+def score(board: Board, score: Score | None, interval: bool = True) -> str:
+    """A score with its interval; '' where there is none."""
+    return "" if score is None else board.scale.interval(score.mean, score.half if interval else math.nan)
 
 
 def _note(row: Row) -> str:

@@ -38,12 +38,16 @@ def submit(suite: Suite, track: Track, methods: Mapping[str, Method], local: Ite
         raise CheckFailed(
             f"nothing to publish: no current record of {suite.name} {track.name} here that is not published already"
         )
-    again = f"measure again with --only {suite.control},{','.join(sorted(methods.keys() - {suite.control}))} --fresh"
+    again = f"measure again with --only {','.join(sorted({*methods, *_controls(suite, methods)}))} --fresh"
     if any(r.header.commit is None for r in fresh if r.header):
         raise CheckFailed(f"some records were measured without git (no commit): {again}, in a clone")
     if any(r.header.dirty for r in fresh if r.header):
         raise CheckFailed(f"some records were measured with uncommitted changes: commit them and {again}")
-    yield from _seal(suite, fresh)
+    yield from _seal(suite, fresh, {method.id: suite.controls[method.kind] for method in methods.values()})
+
+
+def _controls(suite: Suite, methods: Mapping[str, Method]) -> set[str]:
+    return {suite.controls[method.kind] for method in methods.values()}
 
 
 def _fresh(suite: Suite, track: Track, methods: Mapping[str, Method], local: Iterable[Record]) -> list[Record]:
@@ -64,37 +68,39 @@ def _fresh(suite: Suite, track: Track, methods: Mapping[str, Method], local: Ite
     return found
 
 
-def _seal(suite: Suite, fresh: list[Record]) -> Iterator[Sealed]:
+def _seal(suite: Suite, fresh: list[Record], control_of: Mapping[str, str]) -> Iterator[Sealed]:
     gone = records.retracted(paths.results())
     groups = records.by_run(_once(fresh))
-    controls: dict[str, str] = {}
-    for (method, _), group in sorted(groups.items(), key=lambda item: (item[0][0] != suite.control, item[0])):
+    sealed: dict[tuple[str, str], str] = {}  # control and run -> its batch
+    for (method, _), group in sorted(groups.items(), key=lambda item: (item[0][0] != control_of[item[0][0]], item[0])):
         assert group[0].header
-        run = records.conditions(group[0].header)
-        control = None if method == suite.control else controls.get(run) or _published_control(suite, group[0].header)
-        if control is None and method != suite.control:
-            raise CheckFailed(
-                f"no record of {suite.control}, the control, from the same run as {method}: "
-                f"run with --only {suite.control},{method}, and submit both"
-            )
+        beside, run = control_of[method], records.conditions(group[0].header)
+        control = None
+        if method != beside:
+            control = sealed.get((beside, run)) or _published_control(suite, beside, group[0].header)
+            if control is None:
+                raise CheckFailed(
+                    f"no record of {beside}, the control, from the same run as {method}: "
+                    f"run with --only {beside},{method}, and submit both"
+                )
         there = set((paths.results() / suite.name / method).glob("*.jsonl"))
         path = records.seal(paths.results(), method, group, control)
         if path.stem in gone:
             if path not in there:  # a retracted batch stays where it is
                 path.unlink()
             raise CheckFailed(f"{path.stem} was retracted ({gone[path.stem]}): measure again with --fresh")
-        if method == suite.control:
-            controls[run] = path.stem
+        if method == beside:
+            sealed[beside, run] = path.stem
         yield Sealed(path, len(group), sum(record.status not in records.MEASURED for record in group))
 
 
-def _published_control(suite: Suite, header: records.Header) -> str | None:
+def _published_control(suite: Suite, control: str, header: records.Header) -> str | None:
     """The control's published batch of the same run; else one of this environment with the control's source of now.
 
     The second lets a long track be measured and published in pieces, method by method.
     """
     alike = None
-    for path in sorted((paths.results() / suite.name / suite.control).glob("*.jsonl")):
+    for path in sorted((paths.results() / suite.name / control).glob("*.jsonl")):
         known = records.read_batch(path).header
         if records.conditions(known) == records.conditions(header):
             return path.stem

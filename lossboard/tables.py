@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from lossboard import board, charts
 from lossboard.board import Score
+from lossboard.markup import spell
 from lossboard.names import stem
+from lossboard.protocol import Task
+from lossboard.scales import Scale
 
 if TYPE_CHECKING:
     from lossboard.views import Entry, SuiteView, TrackView
@@ -94,6 +97,12 @@ def _valid(value: Any) -> Any:
 FORMATS: dict[str, Callable[[Table], str | bytes]] = {"csv": _csv, "json": _json, "parquet": _parquet}
 
 
+def interval(mean: float, half: float, scale: Scale) -> tuple[float | None, float | None]:
+    """A mean and half the width of its interval, as values of the metric that records have."""
+    known = math.isfinite(mean)
+    return number(scale.outward(mean)) if known else None, number(scale.width(mean, half)) if known else None
+
+
 def number(value: float | None) -> float | None:
     """A number as tables hold it; None where there is none."""
     return float(f"{value:.{DIGITS}g}") if value is not None and math.isfinite(value) else None
@@ -117,7 +126,7 @@ def of_track(view: SuiteView, shown: TrackView) -> list[Table]:
     """Both boards, every method on every task, and scores against the noise rate where a chart shows them."""
     track, metrics = shown.track.name, tuple(view.suite.metrics.columns)
     results = [
-        _result(shown.task(task).id, task, entry, metrics)
+        _result(shown.task(task).id, task, entry, metrics, view.scale)
         for task, entries in shown.entries.items()
         for entry in entries
     ]
@@ -178,6 +187,20 @@ def _pins(view: SuiteView) -> list[Line]:
             "id": task.id,
             "dataset": task.dataset,
             "data": task.data,
+            **_parts(task),
+            "seeds_pinned": " ".join(map(str, block.seeds)),
+            "trials": len(block.budget.learning_rates(task.rate, "")),
+        }
+        for track in view.suite.tracks.values()
+        for block in track.blocks
+        for task in block.tasks
+    ]
+
+
+def _parts(task: Task) -> Line:
+    """What a task is made of: of those that train, what people look for first; of others, every field."""
+    if "recipe" in task.parts:
+        return {
             "noise": task.corruption.kind,
             "rate": task.corruption.rate,
             "split": task.split.kind,
@@ -185,13 +208,8 @@ def _pins(view: SuiteView) -> list[Line]:
             "epochs": task.recipe.epochs,
             "batch": task.recipe.batch,
             "lr": task.recipe.lr,
-            "seeds_pinned": " ".join(map(str, block.seeds)),
-            "trials": len(block.budget.learning_rates(task.recipe, "")),
         }
-        for track in view.suite.tracks.values()
-        for block in track.blocks
-        for task in block.tasks
-    ]
+    return {section: spell(part) for section, part in task.parts.items()}
 
 
 def _curves(shapes: Mapping[str, Curves | str]) -> list[Line]:
@@ -211,32 +229,36 @@ def _board(view: TrackView, shown: board.Board, metrics: Sequence[str]) -> list[
     for row in shown.rows:
         low, high = row.rank or (None, None)
         days = view.days.get(row.method) or (None,)
+        mean, half = interval(row.score, row.half, shown.scale)
         line: Line = {"method": row.method, "rank_low": low, "rank_high": high, "group": row.group}
-        line |= {"mean_rank": number(mean_ranks.get(row.method)), "mean": number(row.score), "half": number(row.half)}
+        line |= {"mean_rank": number(mean_ranks.get(row.method)), "mean": mean, "half": half}
         line |= {"coverage": number(row.coverage), "stale": row.stale, "failures": row.failures}
         line |= {"measured_first": days[0], "measured_last": days[-1]}
         own = view.measures.get(row.method, {})
         line |= {f"mean_{name}": number(own.get(name)) for name in ((*metrics, "seconds") if metrics else ())}
         for task in shown.tasks:
             score = row.tasks.get(task)
-            line |= {task: number(score.mean if score else None), f"{task} half": number(score.half if score else None)}
+            both = interval(score.mean, score.half, shown.scale) if score else (None, None)
+            line |= dict(zip((task, f"{task} half"), both, strict=True))
         lines.append(line)
     return lines
 
 
-def _result(id: str, task: str, entry: Entry, metrics: Sequence[str]) -> Line:
+def _result(id: str, task: str, entry: Entry, metrics: Sequence[str], scale: Scale) -> Line:
     line: Line = {"task": task, "id": id, "method": entry.method, "stale": entry.stale}
-    line |= _score(entry.tuned) | {f"default_{key}": value for key, value in list(_score(entry.default).items())[:2]}
+    line |= _score(entry.tuned, scale)
+    line |= {f"default_{key}": value for key, value in list(_score(entry.default, scale).items())[:2]}
     line |= {name: number(entry.metrics.get(name)) for name in metrics}
     return line | {"seconds": number(entry.seconds), "batches": " ".join(entry.files)}
 
 
-def _score(score: Score | None) -> Line:
+def _score(score: Score | None, scale: Scale) -> Line:
     if score is None:
         return dict.fromkeys(("mean", "half", "seeds", "trial", "params", "failures"))
+    mean, half = interval(score.mean, score.half, scale)
     return {
-        "mean": number(score.mean),
-        "half": number(score.half),
+        "mean": mean,
+        "half": half,
         "seeds": len(score.seeds),
         "trial": score.trial,
         "params": json.dumps({key: number(value) for key, value in sorted(score.params.items())}),

@@ -16,6 +16,7 @@ from lossboard.claims import Assessment, assess
 from lossboard.markup import Interval
 from lossboard.names import SAFE
 from lossboard.records import Record
+from lossboard.scales import SCALES, Scale
 from reference.methods import Method, MethodError, UnknownMethod, find
 
 MOST_COLUMNS = 8  # of tasks; a board of more has a column a dataset
@@ -45,8 +46,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class TrackView:
-    """A track that has records."""
+    """A track that has records, or a part of one that has a board of its own."""
 
+    suite: protocol.Suite
     track: protocol.Track
     tuned: Board
     default: Board
@@ -54,6 +56,11 @@ class TrackView:
     entries: Mapping[str, tuple[Entry, ...]]  # task -> methods, the best mean first
     measures: charts.Measures
     figures: Sequence[charts.Figure]
+
+    @property
+    def control(self) -> str:
+        """What is measured beside every other method of the track."""
+        return self.suite.controls[self.track.kind]
 
     @property
     def seeds(self) -> str:
@@ -113,13 +120,18 @@ class SuiteView:
     records: int
 
     @property
+    def scale(self) -> Scale:
+        """How its scores are shown."""
+        return SCALES[self.suite.metrics.scale]
+
+    @property
     def datasets(self) -> list[str]:
-        return list(dict.fromkeys(task.dataset for task in self.suite.tasks.values()))
+        return list(dict.fromkeys(task.dataset for task in self.suite.tasks.values() if task.dataset))
 
     @property
     def unmeasured(self) -> list[protocol.Track]:
         """The tracks that have no records."""
-        shown = {view.track.name for view in self.tracks}
+        shown = {view.track.pinned for view in self.tracks}
         return [track for track in self.suite.tracks.values() if track.name not in shown]
 
 
@@ -133,25 +145,28 @@ def suite(name: str, found: Sequence[Record]) -> SuiteView:
 
     pinned = protocol.load(name)
     known = pinned.tasks
-    best = records.resolve((r for r in found if r.id in known), board.currency(pinned))
+    current, made = board.currency(pinned), [r for r in found if r.id in known and r.header]
+    machines = {r.header.machine for r in made if r.header}
+    best = [r for m in sorted(machines) for r in records.resolve(records.of_machine(made, m), current).values()]
     methods = dict(suite_methods(pinned))
-    for id in {record.method for record in best.values()} - methods.keys():
+    for id in {record.method for record in best} - methods.keys():
         with contextlib.suppress(UnknownMethod, MethodError):  # of a method that is gone
             methods[id] = find(methods, id)  # a correction around a loss
-    tracks = [_track(pinned, track, list(best.values())) for track in pinned.tracks.values()]
+    parts = [part for track in pinned.tracks.values() for part in board.standings(pinned, track, best)]
+    tracks = [_track(pinned, track, own) for track, own in parts]
     failures: dict[str, list[Record]] = {}
-    for key in sorted(best):
-        if best[key].status != "ok":
-            failures.setdefault(best[key].method, []).append(best[key])
+    for record in sorted(best, key=lambda record: record.key):
+        if record.status != "ok":
+            failures.setdefault(record.method, []).append(record)
     return SuiteView(
         suite=pinned,
         methods=methods,
-        ids=tuple(sorted(methods.keys() | {record.method for record in best.values()})),
+        ids=tuple(sorted(methods.keys() | {record.method for record in best})),
         tracks=tuple(view for view in tracks if view.tuned.rows),
-        environments=tuple(_environments(list(best.values()))),
+        environments=tuple(_environments(best)),
         failures=failures,
-        batches=_published(name, best.values()),
-        claims=tuple(assess(pinned, best.values())),
+        batches=_published(name, best),
+        claims=tuple(assess(pinned, best)),
         records=len(best),
     )
 
@@ -166,13 +181,13 @@ def _track(pinned: protocol.Suite, track: protocol.Track, best: Sequence[Record]
         columns = [Column(dataset, tuple(names)) for dataset, names in strata.items()]
     entries = _entries(track, tuned, default, own)
     means = measures(entries, tuned)
-    figures = charts.figures(track, tuned, default, means, pinned)
-    return TrackView(track, tuned, default, tuple(columns), entries, means, figures)
+    figures = charts.figures(track, tuned, default, means, pinned, entries)
+    return TrackView(pinned, track, tuned, default, tuple(columns), entries, means, figures)
 
 
 def title(task: str, strata: Mapping[str, Sequence[str]]) -> str:
-    """What a task is called among those of its track: without the dataset where all have the same."""
-    return corruption(task) if len(strata) == 1 else task
+    """What a task is called among those of its track: without what comes first where all have the same."""
+    return corruption(task) if len({name.split("/")[0] for names in strata.values() for name in names}) == 1 else task
 
 
 def corruption(task: str) -> str:
@@ -329,7 +344,8 @@ def results(view: TrackView, method: str, control: str) -> Results | None:
         difference = _paired(ours, reference) if ours and reference and method != control else None
         lines.append(Line(task, title(task, strata), ours, score(default, method, task), reference, difference))
     known = [line.difference for line in lines if line.difference]
-    ends = [(100 * (mean - _known(half)), 100 * (mean + _known(half))) for mean, half in known]
+    place = view.tuned.scale.place
+    ends = [(place(mean - _known(half)), place(mean + _known(half))) for mean, half in known]
     ranked = {shown.kind: sum(row.rank is not None for row in shown.rows) for shown in view.boards}
     rows = (tuned.get(method), default.get(method))
     scale, days, commit = charts.axis(ends), view.days.get(method, ()), _commit(view, method)

@@ -64,7 +64,7 @@ def invented(
         spec, shared = known.get(method, known["ce"]), head(method)
         for block in pinned.track(track).blocks:
             for task in block.tasks:
-                trials = block.budget.of(spec, task.recipe)
+                trials = block.budget.of(spec, task.rate)
                 for seed in block.seeds if track != "quick" else seeds:
                     for trial, params in enumerate(trials):
                         found.append(_cell(method, task, seed, trial, params, shared))

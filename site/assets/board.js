@@ -7,9 +7,10 @@
 (() => {
   const FEWEST = 5; // seeds for a difference to be told from chance, as on the boards
   const FOLDER = new URL("..", document.currentScript.src);
-  const decimals = new Intl.NumberFormat("en", {
-    minimumFractionDigits: 1, maximumFractionDigits: 1, useGrouping: false, roundingMode: "halfEven", // as Python rounds
-  });
+  /** A number with so many digits behind the point, rounded as Python does. */
+  const written = ({digits}, value) => new Intl.NumberFormat("en", {
+    minimumFractionDigits: digits, maximumFractionDigits: digits, useGrouping: false, roundingMode: "halfEven",
+  }).format(value);
 
   /** An element; an attribute that is false is left out. */
   function make(tag, attributes = {}, ...children) {
@@ -93,27 +94,34 @@
 
   // -- a comparison ---------------------------------------------------------------------------------------------------
 
-  const half = (width) => make("span", {class: "half"}, Number.isFinite(width) ? `±${decimals.format(100 * width)}` : "");
+  /** A number as the board's scale shows it: shares in percent, averaged logarithms as the ratio they are of. */
+  const shown = (scale, value) => scale.shown * (scale.name === "ratio" ? Math.exp(value) : value);
 
-  function scoreCell(found) {
+  function half(scale, [mean, width]) {
+    const size = (shown(scale, mean + width) - shown(scale, mean - width)) / 2;
+    return make("span", {class: "half"}, Number.isFinite(width) ? `±${written(scale, size)}` : "");
+  }
+
+  function scoreCell(scale, found) {
     if (!found) return make("td", {}, make("span", {class: "none"}, "–"));
-    return make("td", {}, decimals.format(100 * found[0]), half(found[1]));
+    return make("td", {}, written(scale, shown(scale, found[0])), half(scale, found));
   }
 
   /** 1: above, its interval too; -1: below; 0: the interval holds 0, or is not known. */
   const verdict = (found) => (found && Math.abs(found[0]) > found[1] ? Math.sign(found[0]) : 0);
 
-  function differenceCell(found) {
+  function differenceCell(scale, found) {
     if (!found) return make("td", {class: "apart"}, make("span", {class: "none"}, "–"));
-    const size = decimals.format(Math.abs(100 * found[0]));
-    const sign = Number(size) ? (found[0] > 0 ? "+" : "−") : "";
     const kind = {1: "apart above", [-1]: "apart below", 0: "apart level"}[verdict(found)];
-    return make("td", {class: kind}, sign + size, half(found[1]));
+    if (scale.name === "ratio") return make("td", {class: kind}, written(scale, shown(scale, found[0])), half(scale, found));
+    const size = written(scale, Math.abs(shown(scale, found[0])));
+    const sign = Number(size) ? (found[0] > 0 ? "+" : "−") : "";
+    return make("td", {class: kind}, sign + size, half(scale, found));
   }
 
   /** The table of chosen methods, task by task, with differences to the first. */
   function comparison(board, chosen, scores) {
-    const {tasks, quantiles, methods} = scores;
+    const {tasks, quantiles, methods, scale} = scores;
     const one = new Set(tasks.map(([, dataset]) => dataset)).size === 1;
     const title = ([task, dataset]) => (one && task.startsWith(`${dataset}/`) ? task.slice(dataset.length + 1) : task);
     const [first, ...others] = chosen;
@@ -121,11 +129,11 @@
     const apart = new Map(others.map((method) => [method, differences(values.get(method), values.get(first))]));
     const line = (name, picked, own) => make("tr", {class: own},
       make("th", {scope: "row", class: "name"}, name),
-      scoreCell(interval(picked.map((i) => tasks[i]), picked.map((i) => values.get(first)[i]), quantiles)),
+      scoreCell(scale, interval(picked.map((i) => tasks[i]), picked.map((i) => values.get(first)[i]), quantiles)),
       ...others.flatMap((method) => [values, apart].map((source, column) => {
         const own = picked.map((i) => source.get(method)[i]);
         const found = interval(picked.map((i) => tasks[i]), own, quantiles, column ? FEWEST : 2);
-        return column ? differenceCell(found) : scoreCell(found);
+        return column ? differenceCell(scale, found) : scoreCell(scale, found);
       })));
     const all = tasks.map((_, i) => i);
     const link = (method) => make("a", {href: board.row(method).link.href}, method);
@@ -133,20 +141,21 @@
     for (const method of others) {
       head.push(make("th", {scope: "col"}, link(method)), make("th", {scope: "col", class: "apart"}, `to ${first}`));
     }
-    const caption = `In percent, ± the 95 % t interval over seeds. Differences to ${first} in points, paired by seed; ` +
+    const words = scale.words[0].toUpperCase() + scale.words.slice(1);
+    const caption = `${words}, ± the 95 % t interval over seeds. Differences to ${first} in ${scale.apart}, paired by seed; ` +
       `grey where the interval holds 0 or there are fewer than ${FEWEST} seeds. They are not adjusted for how many are compared: the ranks of the board are.`;
     const table = make("table", {class: "board compared"},
       make("caption", {}, make("span", {}, caption)),
       make("thead", {}, make("tr", {}, ...head)),
       make("tbody", {}, ...(all.length > 1 ? [line("mean", all, "whole")] : []), ...all.map((i) => line(title(tasks[i]), [i], ""))));
-    const words = others.map((method) => {
+    const told = others.map((method) => {
       const verdicts = all.map((i) => verdict(interval([tasks[i]], [apart.get(method)[i]], quantiles, FEWEST)));
       const [above, below] = [1, -1].map((kind) => verdicts.filter((each) => each === kind).length);
       return make("p", {}, make("strong", {}, method),
         ` is above ${first} on ${above} of ${plural(all.length, "task")} and below it on ${below}` +
         (above + below < all.length ? "; elsewhere they are not told apart." : "."));
     });
-    return [...words, make("div", {class: "scroll fit", role: "region", tabindex: "0", "aria-label": `${chosen.join(", ")} compared`}, table)];
+    return [...told, make("div", {class: "scroll fit", role: "region", tabindex: "0", "aria-label": `${chosen.join(", ")} compared`}, table)];
   }
 
   // -- a board --------------------------------------------------------------------------------------------------------

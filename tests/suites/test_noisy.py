@@ -93,7 +93,7 @@ def official(name: str, method: str, model: protocol.Model, schedule: str) -> pr
     recipe = protocol.Recipe(epochs=4, batch=32, lr=0.02, weight_decay=1e-3, schedule=schedule)
     split = protocol.Split("official", val=0.2, train=900, held_out=400)
     noise = protocol.Corruption("class_dependent", 0.3)
-    task = replace(QUICK.tasks[0], dataset=name, split=split, model=model, recipe=recipe, corruption=noise)
+    task = replace(QUICK.tasks[0], dataset=name).having(split=split, model=model, recipe=recipe, corruption=noise)
     return protocol.Cell(method, task, 0, 0, {"lr": 0.02, **run.suite_methods(SUITE)[method].defaults})
 
 

@@ -41,7 +41,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
 
 
 def test_rows_keep_their_own_labels(said: np.ndarray) -> None:
-    task = replace(TASK, dataset="cifar10", corruption=Corruption("human_worst", 0.4), split=OFFICIAL)
+    task = replace(TASK, dataset="cifar10").having(corruption=Corruption("human_worst", 0.4), split=OFFICIAL)
     problem = noisy.problem(task, 0, digits)
     assert len(problem.train) == 700
     for rows in (problem.train, problem.val):
@@ -51,6 +51,6 @@ def test_rows_keep_their_own_labels(said: np.ndarray) -> None:
 
 def test_test_rows_were_not_labelled(said: np.ndarray) -> None:
     split = Split("random", val=0.2, test=0.2)
-    task = replace(TASK, dataset="cifar10", corruption=Corruption("human_worst", 0.4), split=split)
+    task = replace(TASK, dataset="cifar10").having(corruption=Corruption("human_worst", 0.4), split=split)
     with pytest.raises(UsageError, match="people labelled the training rows alone; use a split of kind 'official'"):
         noisy.problem(task, 0, digits)
