@@ -8,7 +8,7 @@ import hashlib
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nox
@@ -52,10 +52,16 @@ def _lock() -> Iterator[None]:
         yield
 
 
-@nox.session(name="suite-noisy")
-def suite_noisy(session: nox.Session) -> None:
-    """Run the noisy-label suite (track quick), rank the losses and build the page; options after --."""
-    session.run(environment(session), "-m", "lossboard", "run", "noisy", *session.posargs, external=True)
+def _suite(name: str) -> Callable[[nox.Session], None]:
+    def run(session: nox.Session) -> None:
+        session.run(environment(session), "-m", "lossboard", "run", name, *session.posargs, external=True)
+
+    run.__doc__ = f"Run the suite {name} (track quick), rank what it compares and build the page; options after --."
+    return run
+
+
+for path in sorted(ROOT.glob("suites/*/suite.toml")):
+    nox.session(name=f"suite-{path.parent.name}")(_suite(path.parent.name))
 
 
 @nox.session

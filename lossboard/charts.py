@@ -112,7 +112,8 @@ def highlights(ranked: Sequence[Row], control: str) -> dict[str, str]:
     return dict(zip(best, PALETTE, strict=False)) | ink
 
 
-def _look(method: str, colours: Mapping[str, str]) -> dict[str, str]:
+def look(method: str, colours: Mapping[str, str]) -> dict[str, str]:
+    """Colour and shape of a method's marks."""
     colour = colours.get(method, OTHER)
     return {"colour": colour, "shape": SHAPES[PALETTE.index(colour)] if colour in PALETTE else "circle"}
 
@@ -136,7 +137,7 @@ def _means(track: Track, ranked: Sequence[Row], default: Board, colours: Mapping
                 "low": _shown(scale, row.score - half),
                 "high": _shown(scale, row.score + half),
                 "default": _shown(scale, other[row.method]) if row.method in other else None,
-                **_look(row.method, colours),
+                **look(row.method, colours),
                 "opens": i > 0 and row.group != ranked[i - 1].group,
             }
         )
@@ -155,7 +156,7 @@ def _levels(track: Track, ranked: Sequence[Row], colours: Mapping[str, str], con
         data: list[dict[str, Any]] = []
         for row, (rate, names) in itertools.product(ranked, levels.items()):
             score = _shown(SCALES["percent"], sum(row.tasks[task].mean for task in names) / len(names))
-            data.append({"method": row.method, "rate": rate, "score": score, **_look(row.method, colours)})
+            data.append({"method": row.method, "rate": rate, "score": score, **look(row.method, colours)})
         label = f"Score of {len(ranked)} methods at {', '.join(f'{100 * rate:g} %' for rate in levels)} {name} noise"
         caption = _legend(len(ranked), colours, control, datasets)
         svg = drawing.drawn(drawing.draw_levels, data)
@@ -212,7 +213,7 @@ def ranks(track: Track, ranked: Sequence[Row], colours: Mapping[str, str], most:
     shown = ranked[:most]
     rows = [
         {"method": row.method, "place": i, "low": row.rank[0], "high": row.rank[1], "rank": rank(row)}
-        | _look(row.method, colours)
+        | look(row.method, colours)
         for i, row in enumerate(shown, 1)
         if row.rank
     ]
@@ -235,7 +236,7 @@ def _critical(track: Track, tuned: Board, colours: Mapping[str, str]) -> list[Fi
     rows = [  # cut off at the ends of the scale: bars that overlap still do
         {"method": id, "rank": round(mean, 3), "low": round(max(mean - half, 1), 3)}
         | {"high": round(min(mean + half, len(methods)), 3)}
-        | _look(id, colours)
+        | look(id, colours)
         for mean, id in order
     ]
     near = sum(mean - order[0][0] < found.difference for mean, _ in order[1:])
@@ -309,7 +310,7 @@ def _scatter(
             "y": _shown(scale, row.score),
             "named": row.method in colours or i in front,
         }
-        | _look(row.method, colours)
+        | look(row.method, colours)
         for i, (row, value) in enumerate(points)
         if row.method not in far
     ]

@@ -44,14 +44,14 @@ def datasets(suite: protocol.Suite) -> dict[str, DatasetView]:
     """The datasets of a suite by name, in the order in which its tracks come to them."""
     tasks: dict[str, list[tuple[str, protocol.Task]]] = defaultdict(list)
     for track in suite.tracks.values():
-        for task in track.tasks:
+        for task in (task for task in track.tasks if task.dataset):
             tasks[task.dataset].append((track.name, task))
     return {name: _dataset(pins()[name], own) for name, own in tasks.items()}
 
 
 def _dataset(pin: Pin, tasks: Sequence[tuple[str, protocol.Task]]) -> DatasetView:
     kinds: dict[str, list[tuple[str, protocol.Task]]] = defaultdict(list)
-    for track, task in tasks:
+    for track, task in ((track, task) for track, task in tasks if "corruption" in task.parts):
         kinds[corruption(task.name)].append((track, task))
     noises = tuple(_noise(pin, name, own) for name, own in kinds.items())
     return DatasetView(pin, tuple(tasks), noises, samples(pin))

@@ -145,16 +145,15 @@ def draw_scatter(data: Data) -> Any:
     """A dot a method over two measures; those with a label are named beside it where there is room."""
     import altair as alt
 
-    rows, log = data["rows"], data["log"]
-    (left, right), (low, high) = (_ends([row[key] for row in rows], key == "x" and log) for key in ("x", "y"))
+    rows, log, log_up = data["rows"], data["log"], data.get("log_up", False)
+    (left, right), (low, high) = (_ends([row[key] for row in rows], use) for key, use in (("x", log), ("y", log_up)))
 
     def across(value: float) -> float:
-        low, high, at = (math.log(v) if log else v for v in (left, right, value))
-        return WIDE * (at - low) / (high - low)
+        return WIDE * _share(value, left, right, log)
 
     named = [row for row in rows if row["named"]]
     spots, crowd = (
-        [(across(row["x"]), HIGH * (high - row["y"]) / (high - low)) for row in rows if row["named"] is wanted]
+        [(across(row["x"]), HIGH * (1 - _share(row["y"], low, high, log_up))) for row in rows if row["named"] is wanted]
         for wanted in (True, False)
     )
     places = beside(spots, [row["method"] for row in named], WIDE, HIGH, crowd)
@@ -167,8 +166,8 @@ def draw_scatter(data: Data) -> Any:
     y = alt.Y(
         "y:Q",
         title=data["up"],
-        scale=alt.Scale(domain=[low, high], nice=False),
-        axis=alt.Axis(grid=True, tickCount=6),
+        scale=alt.Scale(domain=[low, high], nice=False, type="log" if log_up else "linear"),
+        axis=alt.Axis(grid=True, tickCount=5, format=".0e") if log_up else alt.Axis(grid=True, tickCount=6),
     )
     colour, shape = alt.Color("colour:N", scale=None), alt.Shape("shape:N", scale=None)
     back = alt.Chart(alt.InlineData(values=[row for row in rows if row["colour"] == OTHER]))
@@ -185,6 +184,12 @@ def draw_scatter(data: Data) -> Any:
             label = alt.Chart(alt.InlineData(values=[row])).mark_text(**text)
             layers.append(label.encode(x=x, y=y, text="method:N"))
     return alt.layer(*layers).properties(width=WIDE, height=HIGH)
+
+
+def _share(value: float, low: float, high: float, log: bool) -> float:
+    """How far a value lies between the ends of a scale, from 0 to 1."""
+    low, high, value = (math.log(each) if log else each for each in (low, high, value))
+    return (value - low) / (high - low)
 
 
 def _ends(values: Sequence[float], log: bool) -> tuple[float, float]:
@@ -277,6 +282,53 @@ def draw_curve(data: Data) -> Any:
         )
         layers.append(name.encode(x=alt.value(at), y=alt.value(down)))
     return alt.layer(*layers).properties(width=WIDE, height=LOW)
+
+
+def draw_sizes(data: Data) -> Any:
+    """A line a method over sizes, both axes logarithmic; those with a colour are named at their end."""
+    import altair as alt
+
+    rows = data["rows"]
+    named = [row for row in rows if row["colour"] != OTHER]
+    low, high = _ends([row["y"] for row in rows], log=True)
+    last = max(row["x"] for row in rows)
+    ends = sorted((row for row in named if row["x"] == last), key=lambda row: -row["y"])
+    span = math.log(high / low)
+    places = spread([math.log(row["y"]) for row in ends], 13 * span / HIGH)
+    labels = [{**row, "at": math.exp(place)} for row, place in zip(ends, places, strict=True)]
+    sizes = sorted({row["x"] for row in rows})
+    powers = alt.Axis(grid=True, values=sizes[:: max(1, len(sizes) // 5)], format=data["format"], labelOverlap=True)
+    x = alt.X("x:Q", title=data["across"], scale=alt.Scale(type="log", base=2, nice=False), axis=powers)
+    fixed = alt.Scale(type="log", domain=[low, high], nice=False)
+    y = alt.Y("y:Q", title=data["up"], scale=fixed, axis=alt.Axis(grid=True, tickCount=5, format=".3~g"))
+    colour, shape = alt.Color("colour:N", scale=None), alt.Shape("shape:N", scale=None)
+    back = alt.Chart(alt.InlineData(values=[row for row in rows if row["colour"] == OTHER]))
+    front = alt.Chart(alt.InlineData(values=named))
+    text: dict[str, Any] = {"align": "left", "dx": 9, "fontSize": 11.5, "fontWeight": 600, "limit": 130}
+    layers = (
+        back.mark_line(strokeWidth=1, color=FAINT).encode(x=x, y=y, detail="method:N"),
+        front.mark_line(strokeWidth=2).encode(x=x, y=y, detail="method:N", color=colour),
+        front.mark_point(filled=True, size=34, opacity=1).encode(x=x, y=y, color=colour, shape=shape),
+        alt.Chart(alt.InlineData(values=labels)).mark_text(**text).encode(x=x, y="at:Q", text="method:N", color=colour),
+    )
+    return alt.layer(*layers).properties(width=NAMED + 20, height=HIGH)
+
+
+def draw_amounts(data: Data) -> Any:
+    """A row a method with a dot at an amount; a rule where all could be."""
+    import altair as alt
+
+    rows = data["rows"]
+    base, width = alt.Chart(alt.InlineData(values=rows)), NAMED
+    order = [row["method"] for row in rows]
+    names = alt.Axis(labelPadding=10, labelLimit=160, labelOverlap=False)
+    y = alt.Y("method:N", sort=order, title=None, scale=alt.Scale(type="band"), axis=names)
+    kind = alt.Scale(type="log" if data["log"] else "linear", domain=_ends([row["x"] for row in rows], data["log"]))
+    x = alt.X("x:Q", title=data["across"], scale=kind, axis=alt.Axis(grid=True, tickCount=5, format=".3~g"))
+    colour, shape = alt.Color("colour:N", scale=None), alt.Shape("shape:N", scale=None)
+    dot = base.mark_point(filled=True, size=44, opacity=1).encode(x=x, y=y, color=colour, shape=shape)
+    told = base.mark_text(align="left", color=OTHER, fontSize=11).encode(x=alt.value(width + 12), y=y, text="told:N")
+    return alt.layer(dot, told).properties(width=width, height=alt.Step(18))
 
 
 def _dense(path: Sequence[tuple[float, float]], step: float = 4.0) -> list[tuple[float, float]]:

@@ -214,9 +214,9 @@ def _header(content: dict[str, Any], file: str, id: str, method: Mapping[str, An
 # -- units: what this machine measured -------------------------------------------------------------
 
 
-def unit_path(folder: Path, suite: str, keys: Iterable[tuple[Key, str]]) -> Path:
-    """The file of a unit: named by its cells and their methods' sources."""
-    text = json.dumps([suite, sorted((*key, source) for key, source in keys)])
+def unit_path(folder: Path, suite: str, keys: Iterable[tuple[Key, str]], machine: str = "") -> Path:
+    """The file of a unit: named by its cells and their methods' sources, and by the machine where that matters."""
+    text = json.dumps([suite, sorted((*key, source) for key, source in keys), *([machine] if machine else [])])
     return folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.jsonl"
 
 

@@ -207,7 +207,8 @@ def _jobs(
     found, planned = [], time.time()
     for unit in suite_module(suite.name).group(cells):
         made = {cell.method: source(methods[cell.method].module) or "" for cell in unit.cells}
-        path = records.unit_path(folder, suite.name, [(cell.key, made[cell.method]) for cell in unit.cells])
+        keys = [(cell.key, made[cell.method]) for cell in unit.cells]
+        path = records.unit_path(folder, suite.name, keys, provenance.env.get("machine", ""))
         found.append(Job(suite.name, unit, path, provenance, made, planned))
     return sorted(found, key=lambda job: -job.unit.cost)
 

@@ -8,12 +8,15 @@ import hashlib
 import importlib.util
 from pathlib import Path
 
-HARNESS = "reference.methods"  # every method imports its decorators; they are not part of its mathematics
+HARNESS = ("reference.methods", "kernels.registry")  # the decorators: no part of what a method computes
+OURS = ("reference.", "kernels.")
 
 
 @functools.cache
 def source(module: str) -> str | None:
-    """12 hex digits over the syntax trees of a module and the ``reference`` modules it imports; None if it is gone.
+    """12 hex digits over the syntax trees of a module and those of ``reference`` and ``kernels`` that it imports.
+
+    None if it is gone.
 
     Docstrings, comments and layout do not count. "a+b", a correction and the loss it wraps, is both modules.
     """
@@ -28,7 +31,7 @@ def source(module: str) -> str | None:
 
 
 def _collect(module: str, found: dict[str, str]) -> None:
-    """Add a module's syntax tree, and those of the reference modules it imports, to ``found``."""
+    """Add a module's syntax tree, and those of the modules of ours it imports, to ``found``."""
     path = _file(module)
     if path is None:
         raise ModuleNotFoundError(module)
@@ -38,7 +41,7 @@ def _collect(module: str, found: dict[str, str]) -> None:
             node.body = node.body[1:]
     found[module] = _text(tree)
     for name in sorted(_imports(tree, module if path.stem == "__init__" else module.rpartition(".")[0])):
-        if name.startswith("reference.") and name != HARNESS and name not in found and _file(name):
+        if name.startswith(OURS) and name not in HARNESS and name not in found and _file(name):
             _collect(name, found)
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from reference.curves import Curves
 
 DIGITS = 8  # significant: more than a record has
-KINDS = {  # of columns, by name; all others hold numbers
+KINDS = {  # of columns, by name; all others hold numbers, or text where a suite names them
     **dict.fromkeys(("track", "task", "id", "dataset", "data", "noise", "split", "network", "seeds_pinned"), "text"),
     **dict.fromkeys(("method", "summary", "citation", "formula", "tags", "defaults", "params", "batches"), "text"),
     **dict.fromkeys(("measured_first", "measured_last", "datasets"), "text"),
@@ -81,12 +81,17 @@ def _parquet(table: Table) -> bytes:
 
     types = {"text": pyarrow.string(), "count": pyarrow.int64(), "flag": pyarrow.bool_(), "number": pyarrow.float64()}
     arrays = [
-        pyarrow.array([_valid(row[name]) for row in table.rows], types[KINDS.get(name, "number")])
-        for name in table.columns
+        pyarrow.array([_valid(row[name]) for row in table.rows], types[_kind(table, name)]) for name in table.columns
     ]
     out = io.BytesIO()
     parquet.write_table(pyarrow.table(arrays, names=[_valid(name) for name in table.columns]), out)
     return out.getvalue()
+
+
+def _kind(table: Table, name: str) -> str:
+    """What a column holds: by its name, or where a suite named it, text if there is some."""
+    text = any(isinstance(row[name], str) for row in table.rows)
+    return KINDS.get(name, "text" if text else "number")
 
 
 def _valid(value: Any) -> Any:

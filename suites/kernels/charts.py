@@ -1,0 +1,118 @@
+"""Charts of the kernel suite: time against size, memory, share of the roofline, and error against time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from lossboard import drawing
+from lossboard.board import Board
+from lossboard.charts import Figure, highlights, look
+from lossboard.markup import metric
+from lossboard.names import stem
+from lossboard.protocol import Track
+from lossboard.views import Entry
+
+Entries = Mapping[str, Sequence[Entry]]  # task -> methods
+
+
+def figures(track: Track, board: Board, entries: Entries) -> list[Figure]:
+    """What a kernel engineer looks at first; each where the track has what it needs."""
+    ranked = [row for row in board.rows if row.rank]
+    colours = highlights(ranked, f"{track.kind}.eager")
+    return [
+        *_sizes(track, entries, colours),
+        *_amounts(track, entries, colours, "extra_bytes", "Memory", "MiB beyond inputs and outputs", 2.0**20),
+        *_amounts(
+            track, entries, colours, "roofline", "Share of the roofline", "share of what this machine can do", 1.0
+        ),
+        *_errors(track, entries, colours),
+    ]
+
+
+def _short(method: str) -> str:
+    return method.split(".", 1)[1]
+
+
+def _single_rows(track: Track) -> dict[str, int]:
+    """Tasks that are one row, and its length."""
+    sizes = {task.name: task.parts["shape"].sizes for task in track.tasks}
+    return {name: size[1] for name, size in sizes.items() if len(size) == 2 and size[0] == 1}
+
+
+def _sizes(track: Track, entries: Entries, colours: Mapping[str, str]) -> list[Figure]:
+    lengths = _single_rows(track)
+    if len(lengths) < 3:
+        return []
+    rows = [
+        {"method": _short(entry.method), "x": n, "y": float(f"{1e12 * entry.metrics['forward_s'] / n:.4g}")}
+        | look(entry.method, colours)
+        for name, n in lengths.items()
+        for entry in entries[name]
+        if "forward_s" in entry.metrics
+    ]
+    label = f"Time of {track.kind} for each element, of rows of {min(lengths.values())} to {max(lengths.values())}"
+    caption = "Picoseconds for each element of one row, the mean over processes of their medians. In colour the best."
+    data = {"rows": rows, "across": "elements of the row", "up": "ps an element", "format": "~s"}
+    svg = drawing.drawn(drawing.draw_sizes, data)
+    return [Figure(f"{track.name}-sizes", svg, "Time against size", label, caption, stem(track.name, "tasks"))]
+
+
+def _largest(track: Track, entries: Entries, key: str) -> tuple[str, list[Entry]] | None:
+    """The task with the most work on which this was measured, and its entries that have it."""
+    known = {name: [entry for entry in own if key in entry.metrics] for name, own in entries.items()}
+    sized = [task for task in track.tasks if known.get(task.name)]
+    if not sized:
+        return None
+    name = max(sized, key=lambda task: _work(task.parts["shape"].sizes)).name
+    return name, known[name]
+
+
+def _work(sizes: Sequence[int]) -> int:
+    product = 1
+    for size in sizes:
+        product *= size
+    return product
+
+
+def _amounts(
+    track: Track, entries: Entries, colours: Mapping[str, str], key: str, title: str, across: str, unit: float
+) -> list[Figure]:
+    found = _largest(track, entries, key)
+    if found is None:
+        return []
+    name, own = found
+    bytes_ = key.endswith("_bytes")
+    least = 2.0**12 if bytes_ else 0.0
+    rows = [
+        {"method": _short(entry.method), "x": float(f"{max(entry.metrics[key], least) / unit:.4g}")}
+        | {"told": metric(entry.metrics[key], key)}
+        | look(entry.method, colours)
+        for entry in sorted(own, key=lambda entry: entry.metrics[key] * (1 if bytes_ else -1))
+    ]
+    where = name.split("/")[1]
+    label = f"{title} of {len(rows)} implementations at {where}: best {rows[0]['method']}, {rows[0]['told']}"
+    caption = f"At {where}, the largest shape of the track." + (" In percent." if not bytes_ else "")
+    svg = drawing.drawn(drawing.draw_amounts, {"rows": rows, "across": across, "log": bytes_})
+    slug = re.sub("[^a-z]", "", key)
+    return [Figure(f"{track.name}-{slug}", svg, title, label, caption, stem(track.name, "tasks"))]
+
+
+def _errors(track: Track, entries: Entries, colours: Mapping[str, str]) -> list[Figure]:
+    found = _largest(track, entries, "error")
+    if found is None or len([entry for entry in found[1] if "eps" in (entry.tuned.params if entry.tuned else {})]) < 2:
+        return []
+    name, own = found
+    rows = [
+        {"method": _short(entry.method), "x": float(f"{entry.metrics['both_s']:.4g}")}
+        | {"y": float(f"{entry.metrics['error']:.3g}"), "named": True}
+        | look(entry.method, colours)
+        for entry in own
+        if entry.metrics["error"] > 0
+    ]
+    where = name.split("/")[1]
+    data = {"rows": rows, "across": "seconds, forward and backward (log scale)", "log": True, "up": "largest error"}
+    label = f"Largest error of a gradient against seconds, of {len(rows)} implementations at {where}"
+    caption = f"At {where}: the largest error of a gradient over its largest magnitude. Lower left is best."
+    svg = drawing.drawn(drawing.draw_scatter, data | {"log_up": True})
+    return [Figure(f"{track.name}-errors", svg, "Error against time", label, caption, stem(track.name, "tasks"))]

@@ -1,0 +1,206 @@
+"""One operation in one process: the gate, then times in turn, memory in processes of their own, errors and shares."""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from lossboard.measure.memory import Peak, peak
+from lossboard.measure.roofline import Roofline
+from lossboard.measure.timing import Times, interleaved
+from reference.ops.cases import cases
+from reference.ops.costs import cost
+from torch import Tensor
+
+from kernels.registry import implementation
+from lossboard.measure import gate
+from lossboard.protocol import Cell, Task, Unit
+from lossboard.records import Record
+from lossboard.run import Context
+from reference.methods import Method
+from suites.kernels import Kind, Shape
+from suites.kernels.operations import OPERATIONS, Inputs, forward, made, prepared, whole
+from suites.kernels.rates import rates
+
+BUDGET_S = 0.5  # of the wall, for the rounds of one task in one process
+PRELOAD = ("kernels", "suites.kernels.operations")
+NORMAL = 1e-37  # smaller softmax values are left out of the error: float32 holds fewer digits of them
+
+
+def entrants(unit: Unit, context: Context, kind: str) -> dict[str, Method]:
+    """The unit's methods and their control, which is timed beside them whether it is asked for or not."""
+    from suites.kernels import methods
+
+    ids = dict.fromkeys([f"{kind}.eager", *(cell.method for cell in unit.cells)])
+    every = methods()
+    return {id: every[id] for id in ids}
+
+
+def gated(kind: Kind, method: Method) -> str:
+    """What the gate has against an implementation; '' where it passes."""
+    operation, found = OPERATIONS[kind.op], implementation(kind.op, _impl(method))
+    call = operation.call(found.id, method.defaults)
+    if found.overwrites:
+        call = functools.partial(_on_copies, call)
+    allowed = 2 * method.defaults.get("eps", 0.0)  # of a gradient's largest magnitude
+    verdict = gate(
+        call,
+        operation.definition,
+        cases(kind.op, getattr(torch, kind.dtype), kind.device),
+        allowed=allowed,
+        gradients=bool(operation.differentiable),
+        twice=not found.overwrites,
+    )
+    return "; ".join(verdict.faults[:3])
+
+
+def _on_copies(call: Callable[..., Tensor], **inputs: Tensor) -> Tensor:
+    """For an implementation that overwrites its inputs, as it says."""
+    return call(**{name: x.clone() if x.is_floating_point() else x for name, x in inputs.items()})
+
+
+def _impl(method: Method) -> str:
+    """The implementation's id: 'cut' of 'linear_cross_entropy.cut_eps8'."""
+    from suites.kernels import COARSER
+
+    name = method.id.split(".", 1)[1]
+    return next((name.removesuffix(f"_{end}") for end in COARSER if name.endswith(f"_{end}")), name)
+
+
+def records(
+    kind: Kind,
+    task: Task,
+    cells: Sequence[Cell],
+    methods: Mapping[str, Method],
+    faults: Mapping[str, str],
+) -> Iterator[Record]:
+    """The records of a task's cells, all of one seed."""
+    shape: Shape = task.parts["shape"]
+    seed, start = cells[0].seed, time.process_time()
+    torch.set_num_threads(shape.threads)
+    torch.set_float32_matmul_precision(shape.precision)
+    inputs = made(kind.op, shape.sizes, shape.inputs, kind.dtype, kind.device, seed)
+    work = _Work(kind, inputs, {id: method for id, method in methods.items() if not faults[id]})
+    forwards, wholes = work.times(seed)
+    exact = _exact(kind, inputs)
+    machine = rates(kind.device, shape.threads)
+    control = wholes[f"{task.kind}.eager"]
+    each = (time.process_time() - start) / len(cells)
+    for cell in cells:
+        id = cell.method
+        fault = faults[id] or forwards[id].failure or wholes[id].failure
+        found: dict[str, float] = {}
+        if not fault:
+            room = _memory(kind, shape, methods[id], seed)
+            fault = room.message if room.status in ("error", "oom", "timeout") else ""
+            found = {
+                "speed": control.median_s / wholes[id].median_s,
+                "forward_s": forwards[id].median_s,
+                "both_s": wholes[id].median_s,
+                "low_s": wholes[id].low_s,
+                "high_s": wholes[id].high_s,
+                "extra_bytes": max(room.beyond_bytes, 0.0),
+                "roofline": _share(machine, kind, shape, wholes[id].median_s),
+                "error": work.error(id, exact),
+                **machine.metrics(),
+            }
+        status = "ok" if not fault else "error"
+        yield Record(
+            cell.method,
+            cell.task.name,
+            cell.task.id,
+            cell.seed,
+            cell.trial,
+            dict(cell.params),
+            status,
+            {key: value for key, value in found.items() if not math.isnan(value)} if not fault else {},
+            each,
+            error=f"gate: {faults[id]}" if faults[id] else fault,
+        )
+
+
+class _Work:
+    """The calls of every implementation that passed, on inputs of their own where one overwrites them."""
+
+    def __init__(self, kind: Kind, inputs: Inputs, methods: Mapping[str, Method]) -> None:
+        operation = OPERATIONS[kind.op]
+        self.device, self.restored = kind.device, set[str]()
+        self.forwards: dict[str, Callable[[], object]] = {}
+        self.wholes: dict[str, Callable[[], object]] = {}
+        for id, method in methods.items():
+            found = implementation(kind.op, _impl(method))
+            own = {name: x.clone() for name, x in inputs.items()} if found.overwrites else inputs
+            call = operation.call(found.id, method.defaults)
+            both = forward(operation, call, own), whole(operation, call, own)
+            if found.overwrites:
+                self.restored.add(id)
+                both = _restoring(both[0], own, inputs), _restoring(both[1], own, inputs)
+            self.forwards[id], self.wholes[id] = both
+        self.restore = _restoring(lambda: None, {k: x.clone() for k, x in inputs.items()}, inputs)
+
+    def times(self, seed: int) -> tuple[dict[str, Times], dict[str, Times]]:
+        """Of forward passes, and of forward and backward passes; without what restores overwritten inputs."""
+        return self._net(self.forwards, seed), self._net(self.wholes, seed + 1)
+
+    def _net(self, calls: Mapping[str, Callable[[], object]], seed: int) -> dict[str, Times]:
+        extra = {"restore": self.restore} if self.restored else {}
+        found = interleaved({**calls, **extra}, device=self.device, budget_s=BUDGET_S, seed=seed)
+        for id in self.restored:
+            spent, took = found["restore"].median_s, found[id]
+            found[id] = replace(
+                took, median_s=took.median_s - spent, low_s=took.low_s - spent, high_s=took.high_s - spent
+            )
+        return found
+
+    def error(self, id: str, exact: Sequence[Tensor]) -> float:
+        """The largest error of what a call returns, each tensor's relative to its largest magnitude.
+
+        Of softmax relative to each value that float32 holds in full.
+        """
+        result = self.wholes[id]()
+        found = result if isinstance(result, tuple) else (result,)
+        return max(_error(ours, truth) for ours, truth in zip(found, exact, strict=True))
+
+
+def _restoring(call: Callable[[], object], own: Inputs, source: Inputs) -> Callable[[], object]:
+    changed = [(own[name], source[name]) for name in own if own[name].is_floating_point()]
+
+    def restored() -> object:
+        for ours, original in changed:
+            ours.detach().copy_(original)
+        return call()
+
+    return restored
+
+
+def _exact(kind: Kind, inputs: Inputs) -> list[Tensor]:
+    """What the definition gives in float64: the value, and the gradients."""
+    operation = OPERATIONS[kind.op]
+    wide = {name: x.detach().double() if x.is_floating_point() else x for name, x in inputs.items()}
+    result = whole(operation, operation.definition, wide)()
+    return list(result) if isinstance(result, tuple) else [result]  # type: ignore[list-item]
+
+
+def _error(ours: Tensor, exact: Tensor) -> float:
+    off = (ours.double() - exact).abs_()
+    if ours.shape == exact.shape and exact.ndim and exact.min() >= 0 and exact.max() <= 1:  # probabilities
+        return (off / exact)[exact > NORMAL].max().item()
+    return (off.max() / exact.abs().max()).item()
+
+
+def _memory(kind: Kind, shape: Shape, method: Method, seed: int) -> Peak:
+    impl = _impl(method)
+    rest = (shape.inputs, kind.dtype, kind.device, seed)
+    small = tuple(min(size, 64) for size in shape.sizes)
+    warm = shape.sizes if impl == "compiled" else small
+    own = (kind.op, impl, dict(method.defaults))
+    return peak(prepared, (*own, shape.sizes, *rest), warm=(*own, warm, *rest), device=kind.device, preload=PRELOAD)
+
+
+def _share(machine: Roofline, kind: Kind, shape: Shape, seconds: float) -> float:
+    least = cost(kind.op, shape.sizes, kind.dtype)
+    return machine.share(least.read_bytes, least.written_bytes, least.flops, kind.dtype, seconds)

@@ -1,0 +1,120 @@
+"""What the suite calls: each operation's inputs, a forward pass, a forward and backward pass, and its definition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import kernels
+from lossboard.problem import stream
+from reference.ops.cross_entropy import cross_entropy
+from reference.ops.linear_cross_entropy import linear_cross_entropy
+from reference.ops.logsumexp import logsumexp
+from reference.ops.softmax import softmax
+from suites.kernels.inputs import linear_cross_entropy_inputs, softmax_logits
+
+Inputs = dict[str, Tensor]
+Call = Callable[..., Tensor]  # takes the inputs by name
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation: ``call(impl, settings)`` is what a user calls, ``definition`` what it must give.
+
+    ``differentiable`` names the inputs that get gradients; none where a forward pass is all that is timed.
+    """
+
+    inputs: Callable[..., Inputs]  # (kind of inputs, sizes, dtype, generator)
+    definition: Call
+    call: Callable[[str, Mapping[str, float]], Call]
+    differentiable: tuple[str, ...] = ()
+
+
+def _rows(kind: str, sizes: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> Inputs:
+    return {"x": softmax_logits(kind, sizes, dtype, generator)}
+
+
+def _labelled(kind: str, sizes: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> Inputs:
+    target = torch.randint(sizes[1], (sizes[0],), generator=generator)
+    return {"logits": softmax_logits(kind, sizes, dtype, generator), "target": target}
+
+
+def _hidden(kind: str, sizes: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> Inputs:
+    hidden, weight, target = linear_cross_entropy_inputs(kind, *sizes, dtype, generator)
+    return {"hidden": hidden, "weight": weight, "target": target}
+
+
+def _named(function: Callable[..., Any]) -> Callable[[str, Mapping[str, float]], Call]:
+    """A public call with an implementation chosen, and settings of its own."""
+
+    def chosen(impl: str, settings: Mapping[str, float]) -> Call:
+        return lambda **inputs: function(**inputs, impl=impl, **settings)
+
+    return chosen
+
+
+OPERATIONS = {
+    "softmax": Operation(_rows, softmax, _named(kernels.softmax)),
+    "logsumexp": Operation(_rows, logsumexp, _named(kernels.logsumexp)),
+    "cross_entropy": Operation(_labelled, cross_entropy, _named(kernels.cross_entropy), ("logits",)),
+    "linear_cross_entropy": Operation(
+        _hidden, linear_cross_entropy, _named(kernels.linear_cross_entropy), ("hidden", "weight")
+    ),
+}
+
+
+def made(op: str, sizes: tuple[int, ...], kind: str, dtype: str, device: str, seed: int) -> Inputs:
+    """The inputs of a task for one seed, the same for every implementation."""
+    generator = stream("kernels", op, sizes, kind, seed)
+    return {k: v.to(device) for k, v in OPERATIONS[op].inputs(kind, sizes, getattr(torch, dtype), generator).items()}
+
+
+def forward(operation: Operation, call: Call, inputs: Inputs) -> Callable[[], Tensor]:
+    """A forward pass, as in training where the operation has gradients; softmax writes to the same output each time."""
+    if not operation.differentiable:
+        if operation.definition is softmax:
+            out = torch.empty_like(inputs["x"])
+            return lambda: call(**inputs, out=out)
+        return lambda: call(**inputs)
+    leaves = _leaves(operation, inputs)
+    return lambda: call(**leaves)
+
+
+def both(operation: Operation, call: Call, inputs: Inputs) -> Callable[[], tuple[Tensor, ...]]:
+    """A forward and a backward pass; returns the value and the gradients."""
+    leaves = _leaves(operation, inputs)
+    wanted = [leaves[name] for name in operation.differentiable]
+
+    def step() -> tuple[Tensor, ...]:
+        value = call(**leaves)
+        return value.detach(), *torch.autograd.grad(value, wanted)
+
+    return step
+
+
+def whole(operation: Operation, call: Call, inputs: Inputs) -> Callable[[], object]:
+    """What ranks: forward and backward where there are gradients, else forward."""
+    return both(operation, call, inputs) if operation.differentiable else forward(operation, call, inputs)
+
+
+def _leaves(operation: Operation, inputs: Inputs) -> Inputs:
+    return {name: x.requires_grad_() if name in operation.differentiable else x for name, x in inputs.items()}
+
+
+def prepared(
+    op: str,
+    impl: str,
+    settings: Mapping[str, float],
+    sizes: tuple[int, ...],
+    kind: str,
+    dtype: str,
+    device: str,
+    seed: int,
+) -> Callable[[], object]:
+    """The whole call of an implementation on inputs of its own, for a process that measures its memory."""
+    operation = OPERATIONS[op]
+    return whole(operation, operation.call(impl, settings), made(op, sizes, kind, dtype, device, seed))

@@ -1,0 +1,177 @@
+"""A suite of two kinds of methods, without data, whose records hold for one machine: boards, pages and errors."""
+
+import json
+from pathlib import Path
+
+import pytest
+import toy
+
+from lossboard import protocol
+from lossboard.errors import UsageError
+
+PINS = """
+name = "toy"
+version = 1
+title = "Toy"
+question = "Which is fastest?"
+parts = ["size"]
+alone = true
+
+[control]
+walk = "walk.plain"
+run-far = "run-far.plain"
+
+[metrics]
+rank = "speed"
+select = "speed"
+scale = "ratio"
+tolerance = 10
+beside = ["both_s"]
+
+[metrics.columns]
+speed = "the control's time over this one's"
+both_s = "seconds"
+
+[tracks.quick]
+summary = "seconds"
+seeds = [0, 1, 2, 3, 4]
+budget = "none"
+
+[[tracks.quick.tasks]]
+kind = "walk"
+size = ["short", "long"]
+
+[[tracks.quick.tasks]]
+kind = "run-far"
+size = "long"
+
+[size.short]
+metres = [1]
+
+[size.long]
+metres = [100, 2]
+
+[budget.none]
+"""
+CODE = '''
+import os
+from dataclasses import dataclass
+from itertools import groupby
+from lossboard.protocol import Unit
+from lossboard.records import Record
+from reference.methods import Method
+
+
+@dataclass(frozen=True)
+class Size:
+    metres: tuple[int, ...]
+
+
+SECTIONS = {"size": Size}
+PACE = {"plain": 1.0, "fast": 2.0, "slow": 0.5}
+
+
+def step():
+    """Goes on."""
+
+
+def methods():
+    return {
+        f"{kind}.{name}": Method(f"{kind}.{name}", kind, step, "suites.toy", {}, {})
+        for kind in ("walk", "run-far") for name in PACE
+    }
+
+
+def group(cells):
+    together = lambda cell: (cell.task.kind, cell.seed)
+    for _, found in groupby(sorted(cells, key=together), key=together):
+        yield Unit(tuple(found), 1.0)
+
+
+def run(unit, context):
+    for cell in unit.cells:
+        name = cell.method.split(".")[1]
+        speed = PACE[name] * (1 + 0.001 * (cell.seed * (1 + list(PACE).index(name)) % 7))
+        metrics = {"speed": speed, "both_s": 1 / speed, "pid": os.getpid()}
+        yield Record(cell.method, cell.task.name, cell.task.id, cell.seed, cell.trial, dict(cell.params), "ok", metrics)
+'''
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    made = toy.make(tmp_path, PINS)
+    (made / "suites" / "toy" / "__init__.py").write_text(CODE)
+    monkeypatch.setenv("LOSSBOARD_ROOT", str(made))
+    return made
+
+
+def test_a_run_ends_with_a_board_for_each_kind_and_pages(root: Path) -> None:
+    found = toy.call(root, "run", "toy")
+    assert found.returncode == 0, found.stderr
+    assert "45 cells" in found.stdout
+    assert "toy · quick-walk" in found.stdout
+    assert "toy · quick-run-far" in found.stdout
+    assert "2.0" in found.stdout
+    boards = json.loads(toy.call(root, "board", "toy", "--local", "--json").stdout)
+    ranks = [[(row["id"], row["rank"]) for row in board["rows"]] for board in boards]
+    assert ranks == [
+        [(f"{kind}.fast", [1, 1]), (f"{kind}.plain", [2, 2]), (f"{kind}.slow", [3, 3])] for kind in ("walk", "run-far")
+    ]
+    pages = root / ".lossboard" / "site" / "toy"
+    page = (pages / "index.html").read_text()
+    assert "run-far.fast" in page
+    assert "defaults" not in page.split("</table>")[0], "what has one trial has no second board"
+    assert len(list((pages / "tracks").glob("quick-walk-*.html"))) == 1, "its name has the machine"
+    assert "Metres" not in page
+    assert toy.call(root, "run", "toy").stdout.startswith("all 45 cells are done")
+
+
+def test_a_unit_has_a_process_of_its_own(root: Path) -> None:
+    toy.call(root, "run", "toy", "--no-page")
+    rows = [json.loads(line) for path in (root / ".lossboard/units/toy").glob("*.jsonl") for line in path.open()]
+    made = {(row["method"].split(".")[0], row["seed"]): row["pid"] for row in rows if "pid" in row}
+    assert len(made) == len(set(made.values())) == 10
+
+
+def test_records_of_another_machine_are_missing_here(root: Path) -> None:
+    toy.call(root, "run", "toy", "--no-page", "--seeds", "0")
+    for path in (root / ".lossboard/units/toy").glob("*.jsonl"):
+        top, *rows = path.read_text().splitlines()
+        header = json.loads(top)
+        header["env"]["machine"] = "another machine"
+        path.with_stem(f"other-{path.stem}").write_text("\n".join([json.dumps(header), *rows]) + "\n")
+        path.unlink()
+    planned = json.loads(toy.call(root, "plan", "toy", "--seeds", "0", "--json").stdout)
+    assert (planned["done"], planned["missing"]) == (0, 9)
+    toy.call(root, "run", "toy", "--seeds", "0")
+    tracks = {path.name for path in (root / ".lossboard/site/toy/tracks").glob("quick-walk-*.html")}
+    assert len(tracks) == 2, "a board for each machine"
+
+
+def test_divisions_are_tracks_of_their_own(root: Path) -> None:
+    suite = protocol.load("toy")
+    assert suite.kinds == ("walk", "run-far")
+    assert [part.name for part in suite.track("quick").divisions] == ["quick-walk", "quick-run-far"]
+    assert [task.name for task in suite.track("quick-run-far").tasks] == ["run-far/long"]
+    assert suite.track("quick-run-far").pinned == "quick"
+    assert not suite.track("quick").tunes
+
+
+WRONG = [
+    ("metres = [1]", "metres = [0.5]", "a list of whole numbers"),
+    ('kind = "walk"\n', "", "missing 'kind'"),
+    ('kind = "walk"', 'kind = "wlak"', "did you mean walk"),
+    ('parts = ["size"]', 'parts = ["sizes"]', "did you mean size"),
+    ('parts = ["size"]', "parts = []", "a list of the sections"),
+    ('parts = ["size"]', 'parts = ["size", "dataset"]', "'dataset' comes first"),
+    ('scale = "ratio"', 'scale = "ratoi"', "did you mean ratio"),
+    ("[control]", '[control]\nfly = "fly.plain"\n[controls]', "unknown key 'controls'"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "message"), WRONG)
+def test_wrong_pins_are_named(root: Path, old: str, new: str, message: str) -> None:
+    path = root / "suites/toy/suite.toml"
+    path.write_text(PINS.replace(old, new, 1))
+    with pytest.raises(UsageError, match=message):
+        protocol.load("toy")
