@@ -43,7 +43,7 @@ class Kernel:
     options: tuple[str, ...]  # the settings of its own that it takes: what is keyword-only
     approximate: bool  # its error beyond rounding is shown beside its time
     gradient_in_forward: bool  # the forward pass computes the gradient: no reduction "none"
-    overwrites: bool  # the inputs, in its backward pass, of which there may be one
+    overwrites: tuple[str, ...]  # the inputs that its backward pass overwrites, of which there may be one then
     needs: tuple[str, ...]  # packages
 
 
@@ -63,7 +63,7 @@ def kernel(
     dtypes: tuple[str, ...] = ("float32",),
     approximate: bool = False,
     gradient_in_forward: bool = False,
-    overwrites: bool = False,
+    overwrites: tuple[str, ...] = (),
     needs: tuple[str, ...] = (),
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register an implementation of an operation under its function's name (or ``id``); the function is left as it is.

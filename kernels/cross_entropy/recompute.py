@@ -42,7 +42,7 @@ def recompute(logits: Tensor, target: Tensor, *, label_smoothing: float = 0.0, z
     return found
 
 
-@kernel("cross_entropy", device="any", dtypes=("float32", "float64"), overwrites=True)
+@kernel("cross_entropy", device="any", dtypes=("float32", "float64"), overwrites=("logits",))
 def in_place(logits: Tensor, target: Tensor, *, label_smoothing: float = 0.0, z_loss: float = 0.0) -> Tensor:
     """As ``recompute``, with the gradient written over the logits: no memory of their size, one backward pass."""
     found: Tensor = _Recomputed.apply(logits, target, Terms(None, label_smoothing, z_loss), True)

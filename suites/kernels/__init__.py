@@ -2,56 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import groupby
 from types import MappingProxyType
 
-from lossboard.errors import LossboardError, UsageError
+from lossboard.errors import LossboardError
 from lossboard.protocol import Cell, Task, Unit
 from lossboard.records import Record
 from lossboard.run import Context
 from reference.methods import Method
-
-PRECISIONS = ("highest", "high")
-COARSER = {"eps8": 2.0**-8, "eps16": 2.0**-16}  # thresholds beside an approximation's own, for error against time
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Rows and their length, or hidden states, their width and classes; and how they are filled and shared out."""
-
-    sizes: tuple[int, ...]
-    inputs: str = "normal"  # "normal", "zipf" or "model", see suites/kernels/inputs.py
-    threads: int = 1
-    precision: str = "highest"  # of float32 matrix products
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "sizes", tuple(self.sizes))
-        if len(self.sizes) not in (2, 3) or min(self.sizes) < 1 or self.threads < 1:
-            raise UsageError(f"sizes = {list(self.sizes)}, threads = {self.threads}: two or three sizes, all positive")
-        if self.precision not in PRECISIONS or self.inputs not in ("normal", "zipf", "model"):
-            raise UsageError(
-                f"inputs = '{self.inputs}', precision = '{self.precision}': normal, zipf or model; {PRECISIONS}"
-            )
-
+from suites.kernels.shapes import COARSER, Kind, Shape
 
 SECTIONS = {"shape": Shape}
-
-
-@dataclass(frozen=True)
-class Kind:
-    """An operation on a device in a precision: 'softmax', 'linear_cross_entropy-gpu-bf16'."""
-
-    op: str
-    device: str
-    dtype: str
-
-    @classmethod
-    def of(cls, name: str) -> Kind:
-        op, *how = name.split("-")
-        return cls(op, "cuda" if "gpu" in how else "cpu", "bfloat16" if "bf16" in how else "float32")
 
 
 def methods() -> Mapping[str, Method]:
@@ -81,14 +46,10 @@ def methods() -> Mapping[str, Method]:
 
 
 def _threshold(function: object) -> float:
-    import inspect
-
     return float(inspect.signature(function).parameters["eps"].default)  # type: ignore[arg-type]
 
 
 def _variants(method: Method) -> Iterator[Method]:
-    from dataclasses import replace
-
     for suffix, eps in COARSER.items() if "eps" in method.defaults else ():
         yield replace(method, id=f"{method.id}_{suffix}", defaults=MappingProxyType({"eps": eps}))
 
@@ -121,9 +82,10 @@ def run(unit: Unit, context: Context) -> Iterable[Record]:
     kind = Kind.of(unit.cells[0].task.kind)
     if kind.device == "cuda" and not torch.cuda.is_available():
         raise LossboardError("this track needs a CUDA device, and torch sees none; leave it out or run it elsewhere")
-    gated = {id: measuring.gated(kind, method) for id, method in measuring.entrants(unit, context, kind).items()}
+    entered = measuring.entrants(unit, context.methods)
+    faults = {id: measuring.gated(kind, method) for id, method in entered.items()}
     tasks: dict[str, tuple[Task, list[Cell]]] = {}
     for cell in unit.cells:
         tasks.setdefault(cell.task.id, (cell.task, []))[1].append(cell)
     for task, cells in tasks.values():
-        yield from measuring.records(kind, task, cells, gated, context)
+        yield from measuring.records(kind, task, cells, entered, faults)

@@ -2,71 +2,58 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
-from lossboard.measure.memory import Peak, peak
-from lossboard.measure.roofline import Roofline
-from lossboard.measure.timing import Times, interleaved
-from reference.ops.cases import cases
-from reference.ops.costs import cost
 from torch import Tensor
 
 from kernels.registry import implementation
 from lossboard.measure import gate
+from lossboard.measure.memory import Peak, peak
+from lossboard.measure.roofline import Roofline
+from lossboard.measure.timing import Times, interleaved
 from lossboard.protocol import Cell, Task, Unit
 from lossboard.records import Record
-from lossboard.run import Context
 from reference.methods import Method
-from suites.kernels import Kind, Shape
+from reference.ops.cases import CASES, placed
+from reference.ops.costs import COSTS
 from suites.kernels.operations import OPERATIONS, Inputs, forward, made, prepared, whole
-from suites.kernels.rates import rates
+from suites.kernels.rates import gigabytes, rates
+from suites.kernels.shapes import COARSER, Kind, Shape
 
 BUDGET_S = 0.5  # of the wall, for the rounds of one task in one process
 PRELOAD = ("kernels", "suites.kernels.operations")
+GAIN = 32.0  # of a threshold's error to a gradient, over its largest magnitude, in the awkward cases
 NORMAL = 1e-37  # smaller softmax values are left out of the error: float32 holds fewer digits of them
 
 
-def entrants(unit: Unit, context: Context, kind: str) -> dict[str, Method]:
+def entrants(unit: Unit, asked: Mapping[str, Method]) -> dict[str, Method]:
     """The unit's methods and their control, which is timed beside them whether it is asked for or not."""
     from suites.kernels import methods
 
-    ids = dict.fromkeys([f"{kind}.eager", *(cell.method for cell in unit.cells)])
-    every = methods()
-    return {id: every[id] for id in ids}
+    control = f"{unit.cells[0].task.kind}.eager"
+    return {control: asked.get(control) or methods()[control], **asked}
 
 
 def gated(kind: Kind, method: Method) -> str:
     """What the gate has against an implementation; '' where it passes."""
     operation, found = OPERATIONS[kind.op], implementation(kind.op, _impl(method))
-    call = operation.call(found.id, method.defaults)
-    if found.overwrites:
-        call = functools.partial(_on_copies, call)
-    allowed = 2 * method.defaults.get("eps", 0.0)  # of a gradient's largest magnitude
+    awkward = CASES[kind.op](one_shape=found.id == "compiled")
     verdict = gate(
-        call,
+        operation.call(found.id, method.defaults),
         operation.definition,
-        cases(kind.op, getattr(torch, kind.dtype), kind.device),
-        allowed=allowed,
-        gradients=bool(operation.differentiable),
-        twice=not found.overwrites,
+        placed(awkward, dtype=getattr(torch, kind.dtype), device=kind.device),
+        allowed=GAIN * method.defaults.get("eps", 0.0),
+        overwrites=found.overwrites,
     )
     return "; ".join(verdict.faults[:3])
 
 
-def _on_copies(call: Callable[..., Tensor], **inputs: Tensor) -> Tensor:
-    """For an implementation that overwrites its inputs, as it says."""
-    return call(**{name: x.clone() if x.is_floating_point() else x for name, x in inputs.items()})
-
-
 def _impl(method: Method) -> str:
     """The implementation's id: 'cut' of 'linear_cross_entropy.cut_eps8'."""
-    from suites.kernels import COARSER
-
     name = method.id.split(".", 1)[1]
     return next((name.removesuffix(f"_{end}") for end in COARSER if name.endswith(f"_{end}")), name)
 
@@ -87,7 +74,7 @@ def records(
     work = _Work(kind, inputs, {id: method for id, method in methods.items() if not faults[id]})
     forwards, wholes = work.times(seed)
     exact = _exact(kind, inputs)
-    machine = rates(kind.device, shape.threads)
+    machine = rates(kind, shape)
     control = wholes[f"{task.kind}.eager"]
     each = (time.process_time() - start) / len(cells)
     for cell in cells:
@@ -106,7 +93,7 @@ def records(
                 "extra_bytes": max(room.beyond_bytes, 0.0),
                 "roofline": _share(machine, kind, shape, wholes[id].median_s),
                 "error": work.error(id, exact),
-                **machine.metrics(),
+                **gigabytes(machine),
             }
         status = "ok" if not fault else "error"
         yield Record(
@@ -135,11 +122,11 @@ class _Work:
             found = implementation(kind.op, _impl(method))
             own = {name: x.clone() for name, x in inputs.items()} if found.overwrites else inputs
             call = operation.call(found.id, method.defaults)
-            both = forward(operation, call, own), whole(operation, call, own)
+            calls: list[Callable[[], object]] = [forward(operation, call, own), whole(operation, call, own)]
             if found.overwrites:
                 self.restored.add(id)
-                both = _restoring(both[0], own, inputs), _restoring(both[1], own, inputs)
-            self.forwards[id], self.wholes[id] = both
+                calls = [_restoring(each, own, inputs) for each in calls]
+            self.forwards[id], self.wholes[id] = calls
         self.restore = _restoring(lambda: None, {k: x.clone() for k, x in inputs.items()}, inputs)
 
     def times(self, seed: int) -> tuple[dict[str, Times], dict[str, Times]]:
@@ -202,5 +189,8 @@ def _memory(kind: Kind, shape: Shape, method: Method, seed: int) -> Peak:
 
 
 def _share(machine: Roofline, kind: Kind, shape: Shape, seconds: float) -> float:
-    least = cost(kind.op, shape.sizes, kind.dtype)
-    return machine.share(least.read_bytes, least.written_bytes, least.flops, kind.dtype, seconds)
+    element = torch.finfo(getattr(torch, kind.dtype)).bits // 8
+    least = COSTS[kind.op](shape.sizes, element, bool(OPERATIONS[kind.op].differentiable))
+    flops = least.flops if kind.op == "linear_cross_entropy" else 0  # of the others no rate is measured
+    rate = kind.dtype + ("-medium" if shape.precision != "highest" and kind.dtype == "float32" else "")
+    return machine.share(least.bytes_read, least.bytes_written, flops, rate, seconds)
