@@ -53,9 +53,9 @@ def threads(elements: int) -> int:
 def shared(work: Callable[[int, int], Any], count: int, parts: int, multiple: int = 1) -> list[Any]:
     """``work(start, stop)`` over [0, count) in that many contiguous parts at once; their results in order.
 
-    Parts begin at a multiple. The caller's thread does the first one.
+    Parts begin at a multiple. The caller's thread does the first one. Of nothing there are no parts.
     """
-    size = -(-count // (parts * multiple)) * multiple
+    size = max(1, -(-count // (parts * multiple))) * multiple
     spans = [(start, min(start + size, count)) for start in range(0, count, size)]
     if len(spans) < 2:
         return [work(*span) for span in spans]

@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kernels.logits import in_vectors
 from kernels.registry import checked, implementation
+from kernels.softmax import softmax
 
 
 class _LogSumExp(torch.autograd.Function):
@@ -20,7 +22,12 @@ class _LogSumExp(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         x, lse = ctx.saved_tensors
-        return (x - lse[..., None]).exp_().mul_(gradient[..., None]), None
+        # Not exp(x - lse): a float32 lse near 1e4 would cost 5e-4.
+        found = softmax(x, impl="auto" if in_vectors(x) else "eager")
+        odd = ~lse.isfinite()
+        if odd.any():  # of +inf the softmax is NaN everywhere
+            found[odd] = (x[odd] - lse[odd][..., None]).exp()
+        return found.mul_(gradient[..., None]), None
 
 
 def logsumexp(x: Tensor, *, impl: str = "auto") -> Tensor:

@@ -35,7 +35,7 @@ class Cost:
 
 
 def softmax(shape: tuple[int, ...], element_bytes: int, gradient: bool) -> Cost:
-    """Of logits (..., n): maximum, difference, exp, sum, quotient. Backwards y (g - sum_k g_k y_k) for the upstream g."""
+    """Of logits (..., n): maximum, difference, exp, sum, quotient. Backwards y (g - sum_k g_k y_k), g upstream."""
     size = math.prod(shape)
     tensor = size * element_bytes
     return Cost(2 * tensor, 2 * tensor, 9 * size) if gradient else Cost(tensor, tensor, 5 * size)
