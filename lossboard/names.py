@@ -8,6 +8,8 @@ import re
 SAFE = re.compile(r"[a-z][a-z0-9_]*")
 PART = re.compile(r"[A-Za-z0-9_]+([.-][A-Za-z0-9_]+)*")  # of the name of a task, dataset or track
 LONGEST = 100
+# What every record has beside its metrics, whose names must be others.
+RESERVED = frozenset({"method", "task", "id", "seed", "trial", "params", "status", "seconds", "bits", "error"})
 PAGES = ("index", "protocol", "claims", "downloads")  # of a suite; no method's page may take their place
 
 

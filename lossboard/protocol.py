@@ -24,6 +24,7 @@ from typing import Any
 
 from lossboard import paths
 from lossboard.errors import UsageError
+from lossboard.names import RESERVED
 from lossboard.scales import SCALES
 from reference.methods import Method, Range
 
@@ -374,6 +375,8 @@ class Metrics:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "beside", tuple(self.beside))
+        for name in sorted(RESERVED & self.columns.keys()):
+            raise UsageError(f"columns: a metric cannot be called '{name}', which is a key of every record; rename it")
         for name in self.beside:
             _one_of("beside", name, tuple(self.columns))
         _one_of("scale", self.scale, tuple(SCALES))

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from lossboard.errors import CheckFailed, LossboardError
+from lossboard.names import RESERVED
 
 SCHEMA = 1
 MEASURED = ("ok", "diverged")  # a result; the other statuses are shown and tried again
@@ -92,7 +93,6 @@ class Record:
         return row | {"seconds": plain(self.seconds)}
 
 
-_OWN_KEYS = frozenset({"method", "task", "id", "seed", "trial", "params", "status", "seconds", "bits", "error"})
 
 
 def plain(value: float) -> float | str:
@@ -166,7 +166,7 @@ def _record(row: dict[str, Any], method: str, header: Header) -> Record:
         raise ValueError("'params' must map names to numbers")
     for value in params.values():
         _number(value)
-    metrics = {key: _number(value) for key, value in row.items() if key not in _OWN_KEYS}
+    metrics = {key: _number(value) for key, value in row.items() if key not in RESERVED}
     return Record(method, task, id, seed, trial, params, status, metrics, seconds, bits, error, header)
 
 

@@ -32,7 +32,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Entry:
-    """One method on one task of a track. ``metrics`` and ``seconds`` are means over the seeds of the tuned trial."""
+    """One method on one task of a track. ``seconds`` and ``metrics`` are means over those seeds of the tuned trial that
+    have them."""
 
     method: str
     tuned: Score | None
@@ -225,8 +226,10 @@ def _entry(row: Row, task: protocol.Task, default: Score | None, cells: Sequence
     tuned = row.tasks.get(task.name)
     chosen = [record for record in cells if tuned and record.trial == tuned.trial]
     done = [record for record in chosen if record.status == "ok"]
-    names = sorted(set.intersection(*(set(record.metrics) for record in done))) if done else []
-    metrics = {name: sum(record.metrics[name] for record in done) / len(done) for name in names}
+    measured: dict[str, list[float]] = defaultdict(list)
+    for name, value in (pair for record in done for pair in record.metrics.items()):
+        measured[name].append(value)
+    metrics = {name: sum(values) / len(values) for name, values in sorted(measured.items())}
     headers = {id(record.header): record.header for record in cells if record.header}
     return Entry(
         method=row.method,

@@ -56,6 +56,7 @@ WRONG = [  # what to write, in place of what, and what the message must say
     ('kind = "random"', 'kind = "randm"', "did you mean random"),
     ("val = 0.2", "val = 0.9", "below 1"),
     ("version = 1", "version = ", "suite.toml"),
+    ('val = "score seen', 'error = "wrong"\nval = "score seen', "cannot be called 'error'"),
     ("version = 1", 'version = "one"', "version = 'one' must be int"),
     ("epochs = 1", "epochs = 1.5", "epochs = 1.5 must be int"),
     ("rate = 0.5", "rate = 1.5", "between 0 and 1"),

@@ -28,6 +28,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensor
 
 Make = Callable[..., Callable[[], object]]
 PROC = Path("/proc/self")
@@ -196,7 +197,8 @@ def _on_cuda(make: Make, arguments: tuple[Any, ...], warm: tuple[Any, ...] | Non
 
 def _storages() -> set[int]:
     """The addresses of the memory of every tensor there is."""
-    return {found.untyped_storage().data_ptr() for found in gc.get_objects() if issubclass(type(found), Tensor)}
+    every = (found for found in gc.get_objects() if issubclass(type(found), Tensor) and type(found) is not FakeTensor)
+    return {found.untyped_storage().data_ptr() for found in every}
 
 
 def _kept(result: object, live: set[int]) -> int:

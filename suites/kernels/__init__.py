@@ -17,6 +17,7 @@ from reference.methods import Method
 from suites.kernels.shapes import COARSER, Kind, Shape
 
 SECTIONS = {"shape": Shape}
+LITTLE_S = 60.0
 
 
 def methods() -> Mapping[str, Method]:
@@ -55,14 +56,27 @@ def _variants(method: Method) -> Iterator[Method]:
 
 
 def group(cells: Sequence[Cell]) -> Iterable[Unit]:
-    """All implementations of a kind on all its shapes, for one seed: they are timed in turn, in one process."""
+    """All implementations of a kind on all its shapes, for one seed: they are timed in turn, in one process.
 
-    def together(cell: Cell) -> tuple[str, int]:
-        return cell.task.kind, cell.seed
+    Kinds that take little share a process, of which a start costs seconds.
+    """
 
-    for _, found in groupby(sorted(cells, key=together), key=together):
-        part = tuple(found)
-        yield Unit(part, cost=sum(map(_seconds, part)))
+    def together(cell: Cell) -> tuple[int, str]:
+        return cell.seed, cell.task.kind
+
+    pending: list[Cell] = []
+    for (seed, _), found in groupby(sorted(cells, key=together), key=together):
+        own = list(found)
+        if pending and (pending[0].seed != seed or _cost([*pending, *own]) > LITTLE_S):
+            yield Unit(tuple(pending), _cost(pending))
+            pending = []
+        pending += own
+    if pending:
+        yield Unit(tuple(pending), _cost(pending))
+
+
+def _cost(cells: Iterable[Cell]) -> float:
+    return sum(map(_seconds, cells))
 
 
 def _seconds(cell: Cell) -> float:
@@ -79,13 +93,15 @@ def run(unit: Unit, context: Context) -> Iterable[Record]:
 
     from suites.kernels import measuring
 
-    kind = Kind.of(unit.cells[0].task.kind)
-    if kind.device == "cuda" and not torch.cuda.is_available():
-        raise LossboardError("this track needs a CUDA device, and torch sees none; leave it out or run it elsewhere")
-    entered = measuring.entrants(unit, context.methods)
-    faults = {id: measuring.gated(kind, method) for id, method in entered.items()}
-    tasks: dict[str, tuple[Task, list[Cell]]] = {}
+    kinds: dict[str, dict[Task, list[Cell]]] = {}
     for cell in unit.cells:
-        tasks.setdefault(cell.task.id, (cell.task, []))[1].append(cell)
-    for task, cells in tasks.values():
-        yield from measuring.records(kind, task, cells, entered, faults)
+        kinds.setdefault(cell.task.kind, {}).setdefault(cell.task, []).append(cell)
+    for name, tasks in kinds.items():
+        kind = Kind.of(name)
+        if kind.device == "cuda" and not torch.cuda.is_available():
+            raise LossboardError("this track needs a CUDA device, and torch sees none; run it where there is one")
+        asked = {cell.method: context.methods[cell.method] for cells in tasks.values() for cell in cells}
+        entered = measuring.entrants(name, asked)
+        faults = {id: measuring.gated(kind, method) for id, method in entered.items()}
+        for task, cells in tasks.items():
+            yield from measuring.records(kind, task, cells, entered, faults)

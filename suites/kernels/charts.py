@@ -99,16 +99,16 @@ def _amounts(
 
 
 def _errors(track: Track, entries: Entries, colours: Mapping[str, str]) -> list[Figure]:
-    found = _largest(track, entries, "error")
+    found = _largest(track, entries, "largest_error")
     if found is None or len([entry for entry in found[1] if "eps" in (entry.tuned.params if entry.tuned else {})]) < 2:
         return []
     name, own = found
     rows = [
         {"method": _short(entry.method), "x": float(f"{entry.metrics['both_s']:.4g}")}
-        | {"y": float(f"{entry.metrics['error']:.3g}"), "named": True}
+        | {"y": float(f"{entry.metrics['largest_error']:.3g}"), "named": True}
         | look(entry.method, colours)
         for entry in own
-        if entry.metrics["error"] > 0
+        if entry.metrics["largest_error"] > 0
     ]
     where = name.split("/")[1]
     data = {"rows": rows, "across": "seconds, forward and backward (log scale)", "log": True, "up": "largest error"}

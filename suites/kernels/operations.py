@@ -57,8 +57,13 @@ def _named(function: Callable[..., Any]) -> Callable[[str, Mapping[str, float]],
     return chosen
 
 
+def _softmax(x: Tensor, out: Tensor | None = None) -> Tensor:
+    """The definition, with an argument that only kernels use."""
+    return softmax(x)
+
+
 OPERATIONS = {
-    "softmax": Operation(_rows, softmax, _named(kernels.softmax)),
+    "softmax": Operation(_rows, _softmax, _named(kernels.softmax)),
     "logsumexp": Operation(_rows, logsumexp, _named(kernels.logsumexp)),
     "cross_entropy": Operation(_labelled, cross_entropy, _named(kernels.cross_entropy), ("logits",)),
     "linear_cross_entropy": Operation(
@@ -76,8 +81,8 @@ def made(op: str, sizes: tuple[int, ...], kind: str, dtype: str, device: str, se
 def forward(operation: Operation, call: Call, inputs: Inputs) -> Callable[[], Tensor]:
     """A forward pass, as in training where the operation has gradients; softmax writes to the same output each time."""
     if not operation.differentiable:
-        if operation.definition is softmax:
-            out = torch.empty_like(inputs["x"])
+        if operation.definition is _softmax:
+            out = torch.empty_like(inputs["x"]).fill_(0)  # its pages are there before they are counted
             return lambda: call(**inputs, out=out)
         return lambda: call(**inputs)
     leaves = _leaves(operation, inputs)
