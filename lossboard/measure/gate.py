@@ -126,7 +126,8 @@ def _observed(operation: Operation, inputs: Inputs, gradients: bool, overwrites:
     }
     value = operation(**leaves)
     kept = value.detach().clone()
-    found, faults = {}, []
+    found: dict[str, Tensor] = {}
+    faults: list[str] = []
     if gradients:
         wanted = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad}
         found, faults = _differentiated(value, wanted, once=bool(overwrites))
