@@ -4,31 +4,32 @@
     python -m benchmarks.linear_cross_entropy --shapes 256x64x4096 --only eager,cut
 
 A shape is N x D x V. The hidden states are drawn as a trained model's: near the embedding of the target, so that a few
-tens of classes have nearly all of the probability. Times are medians of rounds in turn in one process, of
-processor time. ``beyond`` is the peak of memory over live inputs, less the gradients themselves: it is taken by a
-process of its own for each implementation, from the kernel's high-water mark. ``error`` is the largest difference of a
-gradient from float64's, over its largest magnitude.
+tens of classes have nearly all of the probability. Times are medians of rounds in turn, and ``share`` that of the
+roofline measured before (above 100 % where gradients are left out). ``beyond`` is the peak of memory over live inputs,
+less the gradients themselves. ``error`` is the largest difference of a gradient from float64's, over its largest
+magnitude.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 import kernels
-from benchmarks.softmax import measure
+from kernels import traffic
 from kernels.registry import catalogue
+from lossboard.measure import interleaved, peak
+from lossboard.measure.roofline import Roofline, Traffic, measured
+from lossboard.measure.timing import Call
+from reference.ops import costs
 from reference.ops.linear_cross_entropy import linear_cross_entropy
 
 SHAPES = "2048x512x32768,1024x256x128256"
 MARGIN, NOISE = 13.0, 1.6  # of the target's logit over the others' mean, and their standard deviation
+Shape = tuple[int, int, int]
 
 
 def peaked(n: int, d: int, v: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -48,70 +49,52 @@ def step(inputs: tuple[Tensor, Tensor, Tensor], impl: str) -> tuple[Tensor, ...]
     return torch.autograd.grad(loss, inputs[:2])
 
 
-def beyond(shape: tuple[int, ...], impl: str) -> int:
-    """Bytes at the peak beyond the live inputs and the gradients, in this process, which must be fresh."""
-    inputs = peaked(*shape)
-    small = peaked(8, 8, 16)
-    step(small, impl)
-    with open("/proc/self/clear_refs", "w") as file:
-        file.write("5")  # the peak starts anew
-    before = resident("VmRSS")
-    gradients = step(inputs, impl)
-    return resident("VmHWM") - before - sum(4 * g.numel() for g in gradients)
+def prepared(shape: Shape, impl: str) -> Call:
+    """The step on inputs of its own."""
+    return functools.partial(step, peaked(*shape), impl)
 
 
-def resident(which: str) -> int:
-    """Bytes of this process in memory: VmRSS, now; VmHWM, at most so far (ru_maxrss would count the parent's)."""
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(which))
+def beyond(shape: Shape, impl: str) -> float:
+    """Bytes at the peak, beyond the inputs and the gradients."""
+    return peak(prepared, (shape, impl), warm=(shape, impl), preload=["kernels"]).beyond_bytes
 
 
-def off(inputs: tuple[Tensor, Tensor, Tensor], exact: tuple[Tensor, ...], impl: str) -> list[float]:
+def off(found: tuple[Tensor, ...], exact: tuple[Tensor, ...]) -> list[float]:
     """The errors of both gradients."""
-    found = zip(step(inputs, impl), exact, strict=True)
-    return [((g - e).abs().max() / e.abs().max()).item() for g, e in found]
+    return [((g - e).abs().max() / e.abs().max()).item() for g, e in zip(found, exact, strict=True)]
+
+
+def show(shape: Shape, ids: list[str], machine: Roofline, budget_s: float) -> None:
+    """Print a line for each implementation."""
+    inputs = peaked(*shape)
+    loss = linear_cross_entropy(inputs[0].double(), inputs[1].double(), inputs[2])
+    assert isinstance(loss, Tensor)
+    exact = tuple(g.double() for g in torch.autograd.grad(loss, inputs[:2]))
+    found = interleaved({id: functools.partial(step, inputs, id) for id in ids}, budget_s=budget_s)
+    cost = costs.linear_cross_entropy(shape, 4, gradient=True)
+    for id, times in found.items():
+        share = machine.share(cost.bytes_read, cost.bytes_written, cost.flops, "float32", times.median_s)
+        errors = " ".join(f"{e:.1e}" for e in off(step(inputs, id), exact))
+        print(
+            f"  {id:14} {times.median_s:7.2f} s ({times.low_s:.2f}-{times.high_s:.2f}) {share:4.0%} of the roofline "
+            f"{beyond(shape, id) / 2**20:6.0f} MiB beyond   errors {errors}",
+            flush=True,
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", default=SHAPES)
     parser.add_argument("--only", help="comma-separated implementations")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--memory", action="store_true", help="print the bytes beyond, of one shape and implementation")
+    parser.add_argument("--budget", type=float, default=10.0, help="seconds for the rounds of a shape")
     options = parser.parse_args()
     torch.set_num_threads(1)
     ids = options.only.split(",") if options.only else list(catalogue("linear_cross_entropy"))
+    machine = measured(Traffic(traffic.read, traffic.copy, traffic.copy_past_caches), dtypes=("float32",))
     for text in options.shapes.split(","):
         n, d, v = map(int, text.split("x"))
-        if options.memory:
-            print(beyond((n, d, v), ids[0]))
-            return
-        inputs = peaked(n, d, v)
-        loss = linear_cross_entropy(inputs[0].double(), inputs[1].double(), inputs[2])
-        exact = tuple(g.double() for g in torch.autograd.grad(loss, inputs[:2]))
-        with torch.no_grad():
-            p = torch.softmax(inputs[0] @ inputs[1].T, -1)
-            print(
-                f"{text}: {(p > 2**-12).sum(1).float().mean():.0f} classes a row above 2^-12, "
-                f"mean probability of the target {p.gather(1, inputs[2][:, None]).mean():.2f}"
-            )
-            del p
-        work: dict[str, Callable[[], object]] = {id: functools.partial(step, inputs, id) for id in ids}
-        taken = measure(work, options.rounds, 1, time.thread_time_ns)
-        for id in ids:
-            command = [
-                sys.executable,
-                "-m",
-                "benchmarks.linear_cross_entropy",
-                "--memory",
-                "--shapes",
-                text,
-                "--only",
-                id,
-            ]
-            extra = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-            errors = " ".join(f"{e:.1e}" for e in off(inputs, exact, id))
-            print(f"  {id:14} {taken[id] / 1e9:7.2f} s {extra / 2**20:8.0f} MiB beyond   errors {errors}", flush=True)
+        print(f"{text}, of at most {machine.flops['float32'] / 1e9:.0f} GFLOP/s")
+        show((n, d, v), ids, machine, options.budget)
 
 
 if __name__ == "__main__":

@@ -28,11 +28,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses import FakeTensor
 
 Make = Callable[..., Callable[[], object]]
 PROC = Path("/proc/self")
 MAPPED_BYTES = 1 << 16  # blocks from this size on go back to the system when freed
+ENDS_S = 10.0  # a process that has answered may clean up for so long
 _M_MMAP_THRESHOLD = -3  # of glibc's mallopt
 FIRST_TO_GO = "1000"  # of /proc/self/oom_score_adj: where memory runs out, the child is killed before its parent
 
@@ -65,8 +65,8 @@ def peak(
 
     Args:
         make: a function of a module; it makes the inputs and returns the call.
-        warm: arguments of a call made before, so that code is loaded and compiled: a small problem, or the same where
-            code is compiled for each shape. What it leaves in caches counts as live.
+        warm: arguments of a call made before, so that code is loaded, compiled and not counted. Best the same: a small
+            problem may take another way, and code is compiled for a shape. What the call keeps counts as live.
         preload: modules that the processes find imported, besides torch. The first call decides.
         timeout_s: after so long the process is killed.
     """
@@ -107,6 +107,7 @@ def _in_fresh_process(job: tuple[Any, ...], preload: Sequence[str], timeout_s: f
         if not receiver.poll(timeout_s):
             return _without("timeout", f"took more than {timeout_s:g} s")
         found: Peak = receiver.recv()
+        child.join(ENDS_S)
         return found
     except EOFError:
         child.join()
@@ -196,9 +197,9 @@ def _on_cuda(make: Make, arguments: tuple[Any, ...], warm: tuple[Any, ...] | Non
 
 
 def _storages() -> set[int]:
-    """The addresses of the memory of every tensor there is."""
-    every = (found for found in gc.get_objects() if issubclass(type(found), Tensor) and type(found) is not FakeTensor)
-    return {found.untyped_storage().data_ptr() for found in every}
+    """The addresses of the memory of every tensor there is; those of a compiler's subclasses have none."""
+    tensors = (found for found in gc.get_objects() if type(found) in (Tensor, torch.nn.Parameter))
+    return {found.untyped_storage().data_ptr() for found in tensors}
 
 
 def _kept(result: object, live: set[int]) -> int:

@@ -139,6 +139,24 @@ def test_an_approximation_may_show_fewer_nans(where, passed):
     assert not gate(Sparse.apply, softmax, {"nan": {"x": x}}).passed
 
 
+def test_a_gradient_of_a_scalar_that_ignores_the_one_from_above_is_caught():
+    class Own(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, logits, target):
+            with torch.enable_grad():
+                x = logits.detach().requires_grad_()
+                value = cross_entropy(x, target)
+            ctx.save_for_backward(torch.autograd.grad(value, x)[0])
+            return value.detach()
+
+        @staticmethod
+        def backward(ctx, g):
+            return ctx.saved_tensors[0].clone(), None
+
+    faults = gate(lambda logits, target: Own.apply(logits, target), cross_entropy, cases.cross_entropy()).faults
+    assert any("plain: logits is off" in fault for fault in faults)
+
+
 def test_what_says_so_may_overwrite_an_input_in_its_backward_pass():
     class InPlace(torch.autograd.Function):
         @staticmethod
