@@ -23,7 +23,7 @@ NPY = b"\x93NUMPY"  # how a .npy file starts
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """One parsed file: an IDX array or a text in `values`, or a table's features, its labels and (if it has them) splits."""
+    """One parsed file: an array or a text in `values`, or a text table's features, its labels and (if any) splits."""
 
     values: np.ndarray
     labels: np.ndarray | None = None
