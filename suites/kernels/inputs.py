@@ -1,9 +1,14 @@
 """What kernels are measured on: drawn inputs, and the hidden states of a language model that has learnt something.
 
-Kinds: "normal" is what a network gives before it has learnt; "zipf" is drawn like a trained model's, frequent classes
-likelier (Zipf's law) and nearly all of the probability on few of them; "model" comes from a model trained here, of
-:data:`MODEL`'s sizes. The first two need no data. All are on the CPU, of values drawn in float32 from ``generator``
-alone, so that another dtype has the same ones rounded. None requires a gradient.
+Kinds: "normal" is what a network gives before it has learnt; "zipf" is drawn, frequent classes likelier (Zipf's law)
+and most of the probability on the target; "model" comes from a model trained here, of :data:`MODEL`'s sizes, whose
+probabilities are spread more. What gains from likely classes being few is to be shown on both.
+
+The first two need no data. No text is in every installation with the same content, so in a fresh clone without a
+network "model" cannot be had: it is for track cpu, and track quick is spared its minute of training.
+
+All are on the CPU, of values drawn in float32 from ``generator`` alone: another dtype has the same ones, rounded.
+None requires a gradient.
 """
 
 from __future__ import annotations
@@ -63,7 +68,7 @@ class Inputs:
     hidden: Tensor
     weight: Tensor
     target: Tensor
-    artifact: str = ""  # of what is drawn
+    artifact: str = ""  # where they are drawn
 
 
 def softmax_logits(
