@@ -61,14 +61,7 @@ class Model:
 MODEL = Model()
 
 
-@dataclass(frozen=True, eq=False)
-class Inputs:
-    """Hidden (N, D), weight (V, D), target (N,) int64; ``artifact`` is the SHA-256 of the model that they are of."""
-
-    hidden: Tensor
-    weight: Tensor
-    target: Tensor
-    artifact: str = ""  # where they are drawn
+Inputs = tuple["Tensor", "Tensor", "Tensor"]  # hidden (N, D), weight (V, D), target (N,) int64
 
 
 def softmax_logits(
@@ -93,8 +86,8 @@ def softmax_logits(
         return torch.randn(*shape, generator=generator).to(dtype)
     if kind == "zipf":
         return _peaks(n, v, generator).reshape(*shape).to(dtype)
-    found = linear_cross_entropy_inputs(kind, n, model.width, v, torch.float32, generator, model=model, data=data)
-    return (found.hidden @ found.weight.T).reshape(*shape).to(dtype)
+    hidden, weight, _ = _of_model(n, model.width, v, generator, model, data)
+    return (hidden @ weight.T).reshape(*shape).to(dtype)
 
 
 def linear_cross_entropy_inputs(
@@ -115,10 +108,10 @@ def linear_cross_entropy_inputs(
     """
     _known(kind)
     if kind == "model":
-        found = _of_model(n, d, v, generator, model, data)
+        hidden, weight, target = _of_model(n, d, v, generator, model, data)
     else:
-        found = (_normal if kind == "normal" else _zipf)(n, d, v, generator)
-    return Inputs(found.hidden.to(dtype), found.weight.to(dtype), found.target, found.artifact)
+        hidden, weight, target = (_normal if kind == "normal" else _zipf)(n, d, v, generator)
+    return hidden.to(dtype), weight.to(dtype), target
 
 
 def _known(kind: str) -> None:
@@ -135,7 +128,7 @@ def _normal(n: int, d: int, v: int, generator: Generator) -> Inputs:
 
     weight = torch.randn(v, d, generator=generator) / d**0.5
     hidden = torch.randn(n, d, generator=generator)
-    return Inputs(hidden, weight, torch.randint(v, (n,), generator=generator))
+    return hidden, weight, torch.randint(v, (n,), generator=generator)
 
 
 def _zipf(n: int, d: int, v: int, generator: Generator) -> Inputs:
@@ -145,7 +138,7 @@ def _zipf(n: int, d: int, v: int, generator: Generator) -> Inputs:
     weight = torch.randn(v, d, generator=generator) / d**0.5
     target, second = (_frequent(n, v, generator) for _ in range(2))
     likely = weight[target] + SECOND * weight[second]
-    return Inputs(MARGIN * likely + NOISE * torch.randn(n, d, generator=generator), weight, target)
+    return MARGIN * likely + NOISE * torch.randn(n, d, generator=generator), weight, target
 
 
 def _peaks(n: int, v: int, generator: Generator) -> Tensor:
@@ -174,14 +167,15 @@ def _of_model(n: int, d: int, v: int, generator: Generator, model: Model, data: 
     if (d, v) != (model.width, model.vocabulary) or n > model.rows:
         have = f"up to {model.rows} x {model.width} x {model.vocabulary}"
         raise UsageError(f"inputs of kind 'model' are N x D x V = {have}, not {n} x {d} x {v}")
-    found = trained(model, data)
+    tensors = trained(model, data).tensors
     rows = torch.randperm(model.rows, generator=generator)[:n]
-    tensors = found.tensors
-    return Inputs(tensors["hidden"][rows], tensors["model.head.weight"], tensors["target"][rows], found.sha256)
+    return tensors["hidden"][rows], tensors["model.head.weight"], tensors["target"][rows]
 
 
 def trained(model: Model = MODEL, data: Callable[[str], Dataset] = load) -> Artifact:
     """The trained model as an artifact: made at the first call, which takes about a minute, and then loaded.
+
+    Its ``sha256`` belongs into the records of what was measured on it: weights differ in bits between processors.
 
     Tensors: the model's parameters as "model.<name>", "model.head.weight" (V, D) among them; "hidden" (rows, D) and
     "target" (rows,), of the first held-out tokens in their order; "losses" (steps,), of training, in nats a token.

@@ -46,21 +46,21 @@ def likely(logits):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_sizes_and_dtypes(kind, dtype):
     found = linear_cross_entropy_inputs(kind, 30, 16, 500, dtype, seeded())
-    assert (found.hidden.shape, found.weight.shape, found.target.shape) == ((30, 16), (500, 16), (30,))
-    assert found.hidden.dtype == found.weight.dtype == dtype
-    assert found.target.dtype == torch.int64
-    assert 0 <= found.target.min() <= found.target.max() < 500
-    assert found.artifact == ""
+    hidden, weight, target = found
+    assert (hidden.shape, weight.shape, target.shape) == ((30, 16), (500, 16), (30,))
+    assert hidden.dtype == weight.dtype == dtype
+    assert target.dtype == torch.int64
+    assert 0 <= target.min() <= target.max() < 500
     logits = softmax_logits(kind, (3, 5, 70), dtype, seeded())
     assert (logits.shape, logits.dtype) == ((3, 5, 70), dtype)
-    assert not any(tensor.requires_grad for tensor in (logits, found.hidden, found.weight))
+    assert not any(tensor.requires_grad for tensor in (logits, *found))
 
 
 @pytest.mark.parametrize("kind", DRAWN)
 def test_the_generator_decides_and_the_dtype_rounds(kind):
     def both(dtype, seed):
         found = linear_cross_entropy_inputs(kind, 30, 16, 500, dtype, seeded(seed))
-        return (found.hidden, found.weight, found.target, softmax_logits(kind, (4, 70), dtype, seeded(seed)))
+        return (*found, softmax_logits(kind, (4, 70), dtype, seeded(seed)))
 
     torch.manual_seed(0)
     first = both(torch.float32, 0)
@@ -73,22 +73,25 @@ def test_the_generator_decides_and_the_dtype_rounds(kind):
 
 
 def test_zipf_is_peaked_on_its_targets_and_normal_is_not():
-    normal, zipf = (linear_cross_entropy_inputs(kind, 200, 256, 8192, torch.float32, seeded()) for kind in DRAWN)
-    many, top = likely(normal.hidden @ normal.weight.T)
+    (hidden, weight, _), zipf = (
+        linear_cross_entropy_inputs(kind, 200, 256, 8192, torch.float32, seeded()) for kind in DRAWN
+    )
+    many, top = likely(hidden @ weight.T)
     assert many > 500
     assert top < 0.05
-    few, top = likely(zipf.hidden @ zipf.weight.T)
+    hidden, weight, target = zipf
+    few, top = likely(hidden @ weight.T)
     assert few < 8192 / 50
     assert top > 0.5
-    right = (zipf.hidden @ zipf.weight.T).argmax(1) == zipf.target
+    right = (hidden @ weight.T).argmax(1) == target
     assert right.double().mean() > 0.8
-    low = (zipf.target < 91).double().mean().item()  # the root of 8192: half of Zipf's probability
+    low = (target < 91).double().mean().item()  # the root of 8192: half of Zipf's probability
     assert low == pytest.approx(0.5, abs=0.12)
 
 
 def test_peaked_logits_are_like_the_products():
-    found = linear_cross_entropy_inputs("zipf", 400, 512, 4096, torch.float32, seeded())
-    few, top = likely(found.hidden @ found.weight.T)
+    hidden, weight, _ = linear_cross_entropy_inputs("zipf", 400, 512, 4096, torch.float32, seeded())
+    few, top = likely(hidden @ weight.T)
     few_drawn, top_drawn = likely(softmax_logits("zipf", (400, 4096), torch.float32, seeded(1)))
     assert few_drawn == pytest.approx(few, rel=0.3)
     assert top_drawn == pytest.approx(top, abs=0.1)
@@ -109,23 +112,24 @@ def test_the_model_has_learnt_and_is_kept(root):
     assert losses[-10:].mean() < 2  # a line of 13 tokens
     second = trained(TINY, no_text)
     assert first.sha256 == second.sha256
-    found = linear_cross_entropy_inputs("model", 40, 16, 266, torch.float32, seeded(), model=TINY, data=no_text)
-    assert found.artifact == first.sha256
-    value = torch.nn.functional.cross_entropy(found.hidden @ found.weight.T, found.target)
+    hidden, weight, target = linear_cross_entropy_inputs(
+        "model", 40, 16, 266, torch.float32, seeded(), model=TINY, data=no_text
+    )
+    value = torch.nn.functional.cross_entropy(hidden @ weight.T, target)
     assert value < 2.5  # of text that it was not trained on
     logits = softmax_logits("model", (40, 266), torch.float32, seeded(), model=TINY, data=no_text)
-    torch.testing.assert_close(logits, found.hidden @ found.weight.T)
+    torch.testing.assert_close(logits, hidden @ weight.T)
 
 
 def test_rows_of_the_model_are_chosen_by_the_generator(root):
     def rows(n, seed):
         return linear_cross_entropy_inputs("model", n, 16, 266, torch.bfloat16, seeded(seed), model=TINY, data=text)
 
-    assert torch.equal(rows(9, 0).hidden, rows(9, 0).hidden)
-    assert not torch.equal(rows(9, 0).hidden, rows(9, 1).hidden)
-    every, kept = rows(40, 0), trained(TINY, no_text).tensors
-    assert (every.hidden.dtype, every.hidden.shape) == (torch.bfloat16, (40, 16))
-    assert every.target.sort().values.equal(kept["target"].sort().values)
+    assert all(map(torch.equal, rows(9, 0), rows(9, 0)))
+    assert not torch.equal(rows(9, 0)[0], rows(9, 1)[0])
+    (hidden, _, target), kept = rows(40, 0), trained(TINY, no_text).tensors
+    assert (hidden.dtype, hidden.shape) == (torch.bfloat16, (40, 16))
+    assert target.sort().values.equal(kept["target"].sort().values)
     for n, d, v in [(41, 16, 266), (9, 17, 270), (9, 16, 267)]:
         with pytest.raises(UsageError, match=f"up to 40 x 16 x 266, not {n} x {d} x {v}"):
             linear_cross_entropy_inputs("model", n, d, v, torch.float32, seeded(), model=TINY, data=no_text)
