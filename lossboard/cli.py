@@ -484,7 +484,7 @@ def data_list(as_json: AsJson = False) -> None:
         return
     for row in rows:
         here = "here  " if row.local else "absent"
-        show.console.print(show.bold(f"{row.name:14}"), f"{here}  {_place(row)}", soft_wrap=True)
+        show.console.print(show.bold(f"{row.name:16}"), f"{here}  {_place(row)}", soft_wrap=True)
 
 
 def _place(row: Status) -> str:

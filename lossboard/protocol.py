@@ -597,6 +597,8 @@ def _pin(where: str, dataset: str, corruption: Corruption | None) -> str:
             f"{where}: '{dataset}' holds people's labels, no features; name the dataset that they are for: "
             f"{', '.join(pins()[dataset].labels_of)}"
         )
+    if pins()[dataset].kind == "text" and corruption is not None:
+        raise UsageError(f"{where}: '{dataset}' is a text: it has no classes, so no labels for '{corruption.kind}'")
     own = pins()[dataset].digest
     if corruption is None or corruption.people is None:
         return own

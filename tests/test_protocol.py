@@ -65,6 +65,7 @@ WRONG = [  # what to write, in place of what, and what the message must say
     ("rates = [0.2]", 'rates = ["0.2"]', "must be a list of numbers"),
     ("rates = [0.2]", "rates = [0.2]\nsettings = 3", "settings = 3 must be a table: method -> list"),
     ('dataset = "digits"', 'dataset = "cifar10n"', "holds people's labels.*cifar10_jpeg"),
+    ('dataset = "digits"', 'dataset = "wikitext2"', "'wikitext2' is a text: it has no classes"),
     ('kind = "random"', 'kind = "folds"', "'folds' keep the dataset's own test rows"),
     ("rates = [0.2]", "rates = [0.2, 0.2]", "one stands twice"),
     ("tolerance = 0.01", 'tolerance = "x"', "tolerance = 'x' must be a number"),

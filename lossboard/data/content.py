@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 def content_hash(features: np.ndarray, labels: np.ndarray) -> str:
     """sha256 (hex) of the features' bytes followed by the labels' bytes, in row order.
 
-    Features: uint8 pixels (N, H, W, C) as they are, anything else (N, d) as little-endian float32; labels (N,) as
-    little-endian int64; both C-contiguous. The file format plays no part.
+    Features: uint8 pixels (N, H, W, C) and bytes of text (N,) as they are, anything else (N, d) as little-endian
+    float32; labels (N,) as little-endian int64; both C-contiguous. The file format plays no part; of a text, which has
+    no labels, this is the hash of the file.
 
     >>> import numpy as np
     >>> content_hash(np.zeros((2, 3), np.float32), np.array([0, 1]))[:12]
@@ -32,8 +33,8 @@ def content_hash(features: np.ndarray, labels: np.ndarray) -> str:
     import numpy as np
 
     digest = hashlib.sha256()
-    pixels = features.dtype == np.uint8
-    digest.update(np.ascontiguousarray(features if pixels else features.astype("<f4", copy=False)).data)
+    raw = features.dtype == np.uint8
+    digest.update(np.ascontiguousarray(features if raw else features.astype("<f4", copy=False)).data)
     digest.update(np.ascontiguousarray(labels.astype("<i8", copy=False)).data)
     return digest.hexdigest()
 
@@ -59,6 +60,13 @@ def file_hash(path: Path) -> str:
         return f"file:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
+def _shapes(pin: Pin, rows: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Of the features and of the labels of a split."""
+    if pin.kind == "labels":
+        return (rows, 0), (rows, *pin.shape)
+    return (rows, *pin.shape), (0,) if pin.kind == "text" else (rows,)
+
+
 def check(
     pin: Pin, split: str, features: np.ndarray, labels: np.ndarray, place: str, mend: str, source: str | None = None
 ) -> None:
@@ -67,8 +75,7 @@ def check(
     `place` is where they came from, `mend` what to do. `source` is the hash of what they were decoded from; a pin of
     encoded images or of a file fails without it, and with any but its own.
     """
-    rows = pin.splits[split]
-    shapes = ((rows, 0), (rows, *pin.shape)) if pin.kind == "labels" else ((rows, *pin.shape), (rows,))
+    shapes = _shapes(pin, pin.splits[split])
     expected = pin.content[split]
     if pin.pinned in ("encoded", "file"):
         found = source or content_hash(features, labels)

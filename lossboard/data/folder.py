@@ -1,20 +1,27 @@
-"""The first step: a folder of Parquet files, `$LOSSBOARD_DATA/<name>/<split>.parquet`."""
+"""The first step: a folder of files, `$LOSSBOARD_DATA/<name>/<split>.parquet`; texts under the names they have."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from lossboard.data import parquet
-from lossboard.data.errors import DataError, NotThere
+from lossboard.data import content, formats, parquet
+from lossboard.data.errors import DataError, NotThere, reason
 from lossboard.data.pins import Pin
 
 if TYPE_CHECKING:
     import numpy as np
 
 VARIABLE = "LOSSBOARD_DATA"
+
+
+def files(pin: Pin) -> dict[str, str]:
+    """The name of each split's file: `<split>.parquet`, or that of a text at its first address."""
+    if pin.kind == "text":
+        return {split: PurePosixPath(pin.addresses[split][0]).name for split in pin.splits}
+    return {split: f"{split}.parquet" for split in pin.splits}
 
 
 def find(pin: Pin) -> dict[str, Path]:
@@ -28,7 +35,7 @@ def find(pin: Pin) -> dict[str, Path]:
     folder = Path(root).expanduser().absolute()
     if not os.path.isdir(folder):
         raise NotThere((VARIABLE, f"{folder} is not a folder"))
-    paths = {split: folder / pin.name / f"{split}.parquet" for split in pin.splits}
+    paths = {split: folder / pin.name / file for split, file in files(pin).items()}
     missing = [path for path in paths.values() if not os.path.isfile(path)]
     if len(missing) == len(paths):
         raise NotThere((VARIABLE, f"{folder / pin.name} has no {' or '.join(path.name for path in missing)}"))
@@ -44,7 +51,14 @@ def find(pin: Pin) -> dict[str, Path]:
 def read(pin: Pin, split: str, path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Features and labels of one split, verified; raises DataError naming the file."""
     mend = f"Delete this file and copy it again, or unset {VARIABLE} and run: lossboard data fetch {pin.name}"
-    return parquet.read(pin, split, path, str(path), mend)
+    if pin.kind != "text":
+        return parquet.read(pin, split, path, str(path), mend)
+    try:
+        arrays = formats.text(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({reason(error)})") from error
+    content.check(pin, split, *arrays, str(path), mend)
+    return arrays
 
 
 def stamps(paths: Mapping[str, Path]) -> dict[str, list[int]]:

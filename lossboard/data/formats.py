@@ -1,4 +1,4 @@
-"""The file formats that addresses serve: IDX (MNIST's own), text tables, class folders and label files.
+"""The file formats that addresses serve: IDX (MNIST's own), text tables, class folders, label files and plain text.
 
 Each parser raises ValueError.
 """
@@ -23,7 +23,7 @@ NPY = b"\x93NUMPY"  # how a .npy file starts
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """One parsed file: an IDX array in `values`, or a text table's features, its labels and (if it has them) splits."""
+    """One parsed file: an array or a text in `values`, or a text table's features, its labels and (if any) splits."""
 
     values: np.ndarray
     labels: np.ndarray | None = None
@@ -41,6 +41,8 @@ def parse(pin: Pin, file: str, data: bytes) -> Parsed:
         return table(data, pin.rows, sparse=pin.format == "libsvm")
     if pin.format == "idx":
         return Table(idx(data))
+    if pin.format == "plain":
+        return Table(*text(data))
     if pin.format == "torch":
         return Table(label_files.columns(data, list(pin.columns.values())))
     if file == "images":
@@ -96,6 +98,13 @@ def _images(parsed: Mapping[str, Table], split: str) -> tuple[np.ndarray, np.nda
 def _pair(whole: Table, chosen: slice | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     assert whole.labels is not None
     return whole.values[chosen], whole.labels[chosen]
+
+
+def text(data: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """The bytes of a text, uint8 (N,), and labels, of which it has none, int64 (0,)."""
+    import numpy as np
+
+    return np.frombuffer(data, np.uint8), np.zeros(0, np.int64)
 
 
 def idx(data: bytes) -> np.ndarray:

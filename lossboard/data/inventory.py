@@ -32,7 +32,7 @@ class Status:
     name: str
     kind: Kind
     classes: int
-    rows: int
+    rows: int  # bytes of a text
     license: str
     places: tuple[Place, ...]  # in the order of the look-up
 

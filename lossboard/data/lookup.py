@@ -1,4 +1,4 @@
-"""The look-up: a folder of Parquet files, the local cache, then the hub or an address.
+"""The look-up: a folder of files, the local cache, then the hub or an address.
 
 A step without a copy hands on to the next, and is named if all fail. A copy with the wrong content ends the look-up
 wherever it lies: it never falls through to the next step.
@@ -101,7 +101,7 @@ def look_up(pin: Pin) -> Found:
 
 
 def _nowhere(pin: Pin, tried: list[tuple[str, str]]) -> str:
-    files = " and ".join(f"{pin.name}/{split}.parquet" for split in pin.splits)
+    files = " and ".join(f"{pin.name}/{file}" for file in folder.files(pin).values())
     places = "\n".join(f"  {place}: {why}" for place, why in tried)
     return (
         f"{pin.name}: no place has it. Tried, in this order:\n{places}\n"

@@ -21,16 +21,21 @@ from lossboard.data.errors import UnknownDataset
 
 Pinned = Literal["content", "arrays", "encoded", "file"]
 PATH = Path(__file__).with_name("pins.toml")
-REQUIRED = ("kind", "classes", "class_names", "shape", "splits", "content", "license", "citation")
+REQUIRED = ("kind", "splits", "content", "license", "citation")
+CLASSES = ("classes", "class_names", "shape")  # required, but of a text
 OPTIONAL = (
     *("notes", "columns", "batches", "labels_of"),
     *("bundled", "hub", "config", "revision", "files", "addresses", "format", "rows"),
 )
+# A text is the bytes of files at addresses, nothing in it is a row, a column or a label.
+NOT_OF_TEXT = (*CLASSES, "columns", "batches", "labels_of", "rows", "bundled", "hub")
 ROWS = ("label", "features", "codes", "split")
-FORMATS = ("idx", "rows", "libsvm", "class_folders", "torch")
-TEXT = ("rows", "libsvm")
-# The axes of one sample: (d,) for tabular data, (H, W, C) for images, (k,) for k label sets.
-AXES = {"tabular": 1, "image": 3, "labels": 1}
+FORMATS = ("idx", "rows", "libsvm", "class_folders", "torch", "plain")
+TABLES = ("rows", "libsvm")
+# The axes of one sample: (d,) for tabular data, (H, W, C) for images, (k,) for k label sets, none for a byte of text.
+AXES = {"tabular": 1, "image": 3, "labels": 1, "text": 0}
+# Formats that belong to one kind, and that kind to them.
+OWN_FORMAT = {"labels": "torch", "text": "plain"}
 HASH = "[0-9a-f]{64}"
 # What a split is pinned by, and how its hash is written.
 PINNED: dict[Pinned, str] = {
@@ -57,10 +62,10 @@ class Pin:
 
     name: str
     kind: Kind
-    classes: int
+    classes: int  # 0 in a text
     class_names: tuple[str, ...]
     shape: tuple[int, ...]  # of one sample
-    splits: Mapping[str, int]  # rows
+    splits: Mapping[str, int]  # rows; bytes of a text
     content: Mapping[str, str]  # what pins each split, in one of the forms of PINNED
     license: str
     citation: str
@@ -162,13 +167,10 @@ def _all(values: Any, of: type) -> bool:
 
 def _pin(entry: _Entry) -> Pin:
     table, require = entry.table, entry.require
-    entry.keys(table, REQUIRED, OPTIONAL)
-    kind, classes, names, shape = table["kind"], table["classes"], table["class_names"], table["shape"]
+    entry.keys(table, REQUIRED, (*CLASSES, *OPTIONAL))
+    kind = table["kind"]
     require(isinstance(kind, str) and kind in AXES, "kind", f"must be one of {', '.join(AXES)}, not {kind!r}")
-    require(_is(classes, int) and classes >= 2, "classes", "must be a whole number, 2 or more")
-    require(_all(names, str) and len(set(names)) == classes, "class_names", f"must be {classes} different strings")
-    good_shape = _all(shape, int) and len(shape) == AXES[kind] and min(shape) > 0
-    require(good_shape, "shape", f"must be {AXES[kind]} positive number(s), the shape of one {kind} sample")
+    classes, names, shape = _classes(entry, kind)
     splits = entry.mapping("splits", int, "row counts")
     require(len(splits) > 0 and min(splits.values()) > 0, "splits", "must give each split its number of rows")
     content = entry.mapping("content", str, "sha256 strings")
@@ -178,8 +180,8 @@ def _pin(entry: _Entry) -> Pin:
         name=entry.name,
         kind=kind,
         classes=classes,
-        class_names=tuple(names),
-        shape=tuple(shape),
+        class_names=names,
+        shape=shape,
         splits=splits,
         content=content,
         license=entry.text("license") or "",
@@ -202,6 +204,23 @@ def _pin(entry: _Entry) -> Pin:
     return pin
 
 
+def _classes(entry: _Entry, kind: str) -> tuple[int, tuple[str, ...], tuple[int, ...]]:
+    """The classes, their names and the shape of one sample; a text has none of them."""
+    table, require = entry.table, entry.require
+    if kind == "text":
+        for key in NOT_OF_TEXT:
+            require(key not in table, key, "does not go with kind = 'text'")
+        return 0, (), ()
+    for key in CLASSES:
+        require(key in table, key, "this key is missing")
+    classes, names, shape = (table[key] for key in CLASSES)
+    require(_is(classes, int) and classes >= 2, "classes", "must be a whole number, 2 or more")
+    require(_all(names, str) and len(set(names)) == classes, "class_names", f"must be {classes} different strings")
+    good_shape = _all(shape, int) and len(shape) == AXES[kind] and min(shape) > 0
+    require(good_shape, "shape", f"must be {AXES[kind]} positive number(s), the shape of one {kind} sample")
+    return classes, tuple(names), tuple(shape)
+
+
 def _check_content(entry: _Entry, content: Mapping[str, str], kind: str) -> None:
     """A hash for each split, all in the same form."""
     found = set()
@@ -212,6 +231,7 @@ def _check_content(entry: _Entry, content: Mapping[str, str], kind: str) -> None
         found.add(form)
     entry.require(len(found) == 1, "content", "must be of the same form for each split")
     entry.require(kind == "image" or found != {"encoded"}, "content", "only images are pinned as 'encoded:'")
+    entry.require(kind != "text" or found == {"content"}, "content", "a text is pinned by the hash of its bytes alone")
 
 
 def _check_layout(entry: _Entry, pin: Pin) -> None:
@@ -266,7 +286,7 @@ def _check_origin(entry: _Entry, pin: Pin) -> None:
     if pin.addresses:
         require(pin.format in FORMATS, "format", f"must be one of {', '.join(FORMATS)}, not {pin.format!r}")
         require(
-            (pin.format in TEXT) == (pin.rows is not None),
+            (pin.format in TABLES) == (pin.rows is not None),
             "rows",
             "goes with format = 'rows' or 'libsvm', and must then be there",
         )
@@ -281,10 +301,12 @@ def _check_addresses(entry: _Entry, pin: Pin) -> None:
         "idx": [{f"{split}_{part}" for split in pin.splits for part in ("images", "labels")}],
         "class_folders": [{"images", *(f"{split}_labels" for split in pin.splits)}],
         "torch": [set(pin.splits)],
+        "plain": [set(pin.splits)],
     }.get(str(pin.format), [set(pin.splits), {"all"}])
     encoded = pin.pinned != "encoded" or pin.format == "class_folders"
     entry.require(encoded, "content", "'encoded:' goes with format = 'class_folders', or with the hub")
-    entry.require((pin.format == "torch") == (pin.kind == "labels"), "format", "'torch' goes with kind = 'labels'")
+    for kind, form in OWN_FORMAT.items():
+        entry.require((pin.format == form) == (pin.kind == kind), "format", f"{form!r} goes with kind = {kind!r}")
     text = " or ".join(", ".join(sorted(files)) for files in allowed)
     entry.require(set(pin.addresses) in allowed, "addresses", f"must name the files {text}")
     for file, urls in pin.addresses.items():

@@ -13,15 +13,17 @@ from lossboard.data import DataError, load, pins
 TABLES = {"digits", "letter", "vowel", "pendigits", "satimage", "shuttle", "dna", "usps"}
 IMAGES = {"mnist", "fashion_mnist", "cifar10", "cifar10_jpeg", "cifar100"}
 LABELS = {"cifar10n", "cifar100n"}
-SHIPPED = TABLES | IMAGES | LABELS
+TEXTS = {"tinyshakespeare", "wikitext2"}
+SHIPPED = TABLES | IMAGES | LABELS | TEXTS
 
 # what is changed in a good entry: (text, its replacement, what the message must name)
 BROKEN = [
     ('license = "none"', 'license = "none"\ncolour = "red"', "colour: unknown key"),
     ('license = "none"\n', "", "license: this key is missing"),
     ('license = "none"', 'license = ""', "license: must be a non-empty string"),
-    ('kind = "tabular"', 'kind = "audio"', "kind: must be one of tabular, image, labels"),
+    ('kind = "tabular"', 'kind = "audio"', "kind: must be one of tabular, image, labels, text"),
     ('kind = "tabular"', "kind = [1]", "kind: must be one of tabular, image, labels"),
+    ('kind = "tabular"', 'kind = "text"', "classes: does not go with kind = 'text'"),
     ("classes = 3", "classes = 1", "classes: must be a whole number, 2 or more"),
     ("classes = 3", "classes = true", "classes: must be a whole number"),
     ('["a", "b", "c"]', '["a", "b", "b"]', "class_names: must be 3 different strings"),
@@ -34,7 +36,7 @@ BROKEN = [
     ('codes = ["0", "1", "2"]', 'codes = ["0", "1"]', "rows.codes: must be 3, one a class"),
     ("label = 0, ", "", "rows.label: this key is missing"),
     ("label = 0, ", "label = 0, skip = 1, ", "rows.skip: unknown key"),
-    ('format = "rows"', 'format = "xls"', "format: must be one of idx, rows, libsvm, class_folders, torch"),
+    ('format = "rows"', 'format = "xls"', "format: must be one of idx, rows, libsvm, class_folders, torch, plain"),
     ('format = "rows"', 'format = "idx"', "rows: goes with format"),
     ('format = "rows"', 'format = "rows"\nhub = "a/b"', "bundled, hub, addresses: give one of these three, not 2"),
     ("{ train = [", "{ extra = [", "addresses: must name the files test, train or all"),
@@ -128,7 +130,7 @@ def test_a_file_that_holds_no_tables(tmp_path: Path, text: str) -> None:
 
 def test_what_ships() -> None:
     assert set(pins()) == SHIPPED
-    for kind, names in {"tabular": TABLES, "image": IMAGES, "labels": LABELS}.items():
+    for kind, names in {"tabular": TABLES, "image": IMAGES, "labels": LABELS, "text": TEXTS}.items():
         assert {name for name, pin in pins().items() if pin.kind == kind} == names
     assert {name: pin.pinned for name, pin in pins().items() if pin.pinned != "content"} == {
         "cifar10": "arrays",
