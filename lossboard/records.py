@@ -93,8 +93,6 @@ class Record:
         return row | {"seconds": plain(self.seconds)}
 
 
-
-
 def plain(value: float) -> float | str:
     """A number as records show it: 6 significant digits; non-finite values as text."""
     return float(f"{value:.6g}") if math.isfinite(value) else str(float(value))

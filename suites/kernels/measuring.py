@@ -20,6 +20,7 @@ from lossboard.records import Record
 from reference.methods import Method
 from reference.ops.cases import CASES, placed
 from reference.ops.costs import COSTS
+from suites.kernels.inputs import trained
 from suites.kernels.operations import OPERATIONS, Inputs, forward, made, prepared, whole
 from suites.kernels.rates import gigabytes, rates
 from suites.kernels.shapes import COARSER, Kind, Shape
@@ -104,6 +105,7 @@ def records(
             status,
             found,
             each,
+            _weights(shape),
             error=f"gate: {faults[id]}" if faults[id] else fault,
         )
 
@@ -150,6 +152,11 @@ class _Work:
         result = self.wholes[id]()
         found = result if isinstance(result, tuple) else (result,)
         return max(_error(ours, truth) for ours, truth in zip(found, exact, strict=True))
+
+
+def _weights(shape: Shape) -> str:
+    """12 hex digits over the weights that the inputs were made with, or ''."""
+    return trained().sha256[:12] if shape.inputs == "model" else ""
 
 
 def _restoring(call: Callable[[], object], own: Inputs, source: Inputs) -> Callable[[], object]:

@@ -44,7 +44,8 @@ def _labelled(kind: str, sizes: tuple[int, ...], dtype: torch.dtype, generator: 
 
 
 def _hidden(kind: str, sizes: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> Inputs:
-    hidden, weight, target = linear_cross_entropy_inputs(kind, *sizes, dtype, generator)
+    n, d, v = sizes
+    hidden, weight, target = linear_cross_entropy_inputs(kind, n, d, v, dtype, generator)
     return {"hidden": hidden, "weight": weight, "target": target}
 
 
