@@ -21,6 +21,9 @@ from lossboard import paths, protocol, records, show
 from lossboard.errors import CheckFailed, LossboardError, UsageError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
+    from lossboard.board import Board
     from lossboard.data import Status
     from lossboard.records import Record
     from reference.methods import Method
@@ -303,6 +306,8 @@ def _conclude(
         if own or not suite.alone:
             shown = board.build(suite, part, own, seeds=seeds)
             show.console.print(show.board_table(shown, marks), soft_wrap=not show.console.is_terminal)
+            if suite.alone:
+                show.console.print(_details(suite, part, own, shown), soft_wrap=not show.console.is_terminal)
     current = board.currency(suite)
     there = records.of_machine(published, machine)
     same = board.compare(suite, [r for r in ours if r.key in asked and current(r)], there)
@@ -321,6 +326,13 @@ def _conclude(
         others_too = {name: [*_local(name), *_published(name)] for name in protocol.available() if name != suite.name}
         index = publish(paths.site(), {**others_too, suite.name: [*local, *published]})
         show.console.print(f"page: {index.parent / suite.name / 'index.html'}", soft_wrap=True)
+
+
+def _details(suite: protocol.Suite, part: protocol.Track, own: list[Record], shown: Board) -> Table:
+    """What was measured beside the scores of a board."""
+    from lossboard.views import entries_of
+
+    return show.details_table(shown, entries_of(part, shown, shown, own), suite.metrics.beside)
 
 
 def _measure_theory() -> None:
@@ -390,6 +402,7 @@ def board(
     ] = False,
     seeds: Seeds = None,
     top: Annotated[int, typer.Option("--top", min=0, help="The first rows only; 0: all.")] = 0,
+    details: Annotated[bool, typer.Option("--details", help="And what was measured beside the scores.")] = False,
     as_json: AsJson = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="As a Markdown table.")] = False,
 ) -> None:
@@ -407,8 +420,10 @@ def board(
     elif markdown:
         print("\n\n".join(map(show.board_markdown, cut)))
     elif any(shown.rows for shown in cut):
-        for shown in cut:
+        for shown, (part, own) in zip(cut, parts, strict=True):
             show.console.print(show.board_table(shown), soft_wrap=not show.console.is_terminal)
+            if details:
+                show.console.print(_details(pinned, part, own, shown), soft_wrap=not show.console.is_terminal)
         current = [record for record in found if boards.currency(pinned)(record)]
         for record, low, high in records.disagreements(current, pinned.metrics.rank, pinned.metrics.tolerance):
             cell = f"{record.method}/{record.task}/{record.seed}/{record.trial}"

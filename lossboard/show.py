@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -16,8 +17,12 @@ from rich.text import Text
 
 from lossboard.board import Board, Row, Score
 from lossboard.claims import Assessment, Finding
+from lossboard.markup import metric
 from lossboard.records import Record
 from lossboard.statistics import FEWEST
+
+if TYPE_CHECKING:
+    from lossboard.views import Entry
 
 console = Console(width=None if sys.stdout.isatty() else 160, markup=False, highlight=False)  # contributed text
 errors = Console(stderr=True, markup=False, highlight=False)
@@ -125,6 +130,21 @@ def board_table(board: Board, marks: dict[str, str] | None = None) -> Table:
         table.add_row(
             rank(row), row.method, mean, *scores, *note, end_section=after is not None and after.group != row.group
         )
+    return table
+
+
+def details_table(board: Board, entries: Mapping[str, Sequence[Entry]], beside: Sequence[str]) -> Table:
+    """Every method on every task, the best first, with what was measured beside the score."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("task", "method", board.metric, *beside, ""):
+        table.add_column(name, no_wrap=True, justify="left" if name in ("task", "method", "") else "right")
+    for task, own in entries.items():
+        for i, entry in enumerate(own):
+            values = [metric(entry.metrics[key], key) if key in entry.metrics else "" for key in beside]
+            failed = entry.tuned is not None and entry.tuned.failures > 0
+            mean = "" if failed else score(board, entry.tuned)
+            table.add_row(bold("" if i else task), entry.method, mean, *values, "failed" if failed else "")
+        table.add_section()
     return table
 
 

@@ -180,7 +180,7 @@ def _track(pinned: protocol.Suite, track: protocol.Track, best: Sequence[Record]
     columns = [Column(title(name, strata), (name,)) for name in tuned.tasks]
     if len(columns) > MOST_COLUMNS:
         columns = [Column(dataset, tuple(names)) for dataset, names in strata.items()]
-    entries = _entries(track, tuned, default, own)
+    entries = entries_of(track, tuned, default, own)
     means = measures(entries, tuned)
     figures = charts.figures(track, tuned, default, means, pinned, entries)
     return TrackView(pinned, track, tuned, default, tuple(columns), entries, means, figures)
@@ -203,7 +203,7 @@ def labels(block: protocol.Block) -> dict[str, protocol.Task]:
 # -- a task ------------------------------------------------------------------------------------------------------------
 
 
-def _entries(
+def entries_of(
     track: protocol.Track, tuned: Board, default: Board, own: Sequence[Record]
 ) -> dict[str, tuple[Entry, ...]]:
     """Task -> what every method did on it."""

@@ -18,6 +18,7 @@ from suites.kernels.shapes import COARSER, Kind, Shape
 
 SECTIONS = {"shape": Shape}
 LITTLE_S = 60.0
+VARIED = ("cut", "triton_cut")  # whose thresholds are varied
 
 
 def methods() -> Mapping[str, Method]:
@@ -41,7 +42,7 @@ def methods() -> Mapping[str, Method]:
                     search=MappingProxyType({}),
                     tags=tuple(word.replace("_", " ") for word in tags),
                 )
-                for each in (made, *_variants(made)):
+                for each in (made, *(_variants(made) if kernel.id in VARIED else ())):
                     found[each.id] = each
     return found
 
@@ -51,7 +52,7 @@ def _threshold(function: object) -> float:
 
 
 def _variants(method: Method) -> Iterator[Method]:
-    for suffix, eps in COARSER.items() if "eps" in method.defaults else ():
+    for suffix, eps in COARSER.items():
         yield replace(method, id=f"{method.id}_{suffix}", defaults=MappingProxyType({"eps": eps}))
 
 

@@ -26,6 +26,7 @@ from suites.kernels.rates import gigabytes, rates
 from suites.kernels.shapes import COARSER, Kind, Shape
 
 BUDGET_S = 0.3  # of the wall, for the rounds of one task in one process
+ROUNDS = 3  # at least: the intervals of boards are over processes, not over a process's rounds
 PRELOAD = ("suites.kernels.warm",)
 GAIN = 64.0  # a threshold times this is allowed of a gradient's largest magnitude: up to 35 is seen where V is 2000
 NORMAL = 1e-37  # smaller softmax values are left out of the error: float32 holds fewer digits of them
@@ -74,40 +75,25 @@ def records(
     inputs = made(kind.op, shape.sizes, shape.inputs, kind.dtype, kind.device, seed)
     work = _Work(kind, inputs, {id: method for id, method in methods.items() if not faults[id]})
     forwards, wholes = work.times(seed)
-    exact = _exact(kind, inputs)
-    machine = rates(kind, shape)
-    control = wholes[f"{task.kind}.eager"]
+    exact, machine, control = _exact(kind, inputs), rates(kind, shape), f"{task.kind}.eager"
     each = (time.process_time() - start) / len(cells)
     for cell in cells:
         id = cell.method
-        fault = faults[id] or forwards[id].failure or wholes[id].failure
+        fault = f"gate: {faults[id]}" if faults[id] else wholes[id].failure
+        if not fault and (faults[control] or wholes[control].failure):
+            fault = f"{control}, the control, failed: {faults[control] or wholes[control].failure}"
         found: dict[str, float] = {}
         if not fault:
-            found = {
-                "speed": control.median_s / wholes[id].median_s,
-                "forward_s": forwards[id].median_s,
-                "both_s": wholes[id].median_s,
-                "low_s": wholes[id].low_s,
-                "high_s": wholes[id].high_s,
-                **(_memory(kind, shape, methods[id], seed) if seed == 0 else {}),
-                "roofline": _share(machine, kind, shape, wholes[id].median_s),
-                "largest_error": work.error(id, exact),
-                **gigabytes(machine),
-            }
-        status = "ok" if not fault else "error"
-        yield Record(
-            cell.method,
-            cell.task.name,
-            cell.task.id,
-            cell.seed,
-            cell.trial,
-            dict(cell.params),
-            status,
-            found,
-            each,
-            _weights(shape),
-            error=f"gate: {faults[id]}" if faults[id] else fault,
-        )
+            took = wholes[id]
+            found = {"speed": wholes[control].median_s / took.median_s, "both_s": took.median_s}
+            found |= {"low_s": took.low_s, "high_s": took.high_s, "largest_error": work.error(id, exact)}
+            found |= {"forward_s": forwards[id].median_s} if id in forwards else {}
+            found |= {"roofline": _share(machine, kind, shape, took.median_s), **gigabytes(machine)}
+            found |= {"extra_bytes": _memory(kind, shape, methods[id], seed)} if seed == 0 else {}
+        known = {key: value for key, value in found.items() if not math.isnan(value)}
+        place = (cell.task.name, cell.task.id, cell.seed, cell.trial)
+        status = "error" if fault else "ok"
+        yield Record(id, *place, dict(cell.params), status, known, each, _weights(shape), fault)
 
 
 class _Work:
@@ -130,13 +116,15 @@ class _Work:
         self.restore = _restoring(lambda: None, {k: x.clone() for k, x in inputs.items()}, inputs)
 
     def times(self, seed: int) -> tuple[dict[str, Times], dict[str, Times]]:
-        """Of forward passes, and of forward and backward passes; without what restores overwritten inputs."""
-        forwards = self._net(self.forwards, seed)
-        return forwards, self._net(self.wholes, seed + 1) if self.differentiable else forwards
+        """Of forward passes (of one seed, where there is a backward pass), and of whole ones."""
+        wholes = self._net(self.wholes, seed)
+        if not self.differentiable:
+            return wholes, wholes
+        return (self._net(self.forwards, seed + 1) if seed == 0 else {}), wholes
 
     def _net(self, calls: Mapping[str, Callable[[], object]], seed: int) -> dict[str, Times]:
         extra = {"restore": self.restore} if self.restored else {}
-        found = interleaved({**calls, **extra}, device=self.device, budget_s=BUDGET_S, seed=seed)
+        found = interleaved({**calls, **extra}, device=self.device, budget_s=BUDGET_S, least_rounds=ROUNDS, seed=seed)
         for id in self.restored:
             spent, took = found["restore"].median_s, found[id]
             found[id] = replace(
@@ -185,15 +173,15 @@ def _error(ours: Tensor, exact: Tensor) -> float:
     return (off.max() / exact.abs().max()).item()
 
 
-def _memory(kind: Kind, shape: Shape, method: Method, seed: int) -> dict[str, float]:
-    """Bytes beyond inputs and results; of one seed, since they are the same in all. Nothing where it is not known."""
+def _memory(kind: Kind, shape: Shape, method: Method, seed: int) -> float:
+    """Bytes beyond inputs and results; NaN where that is not known."""
     impl = _impl(method)
     rest = (shape.inputs, kind.dtype, kind.device, seed)
     own = (kind.op, impl, dict(method.defaults))
     small = tuple(min(size, 64) for size in shape.sizes)
     warm = shape.sizes if impl == "compiled" else small
     room = peak(prepared, (*own, shape.sizes, *rest), warm=(*own, warm, *rest), device=kind.device, preload=PRELOAD)
-    return {} if math.isnan(room.beyond_bytes) else {"extra_bytes": max(room.beyond_bytes, 0.0)}
+    return max(room.beyond_bytes, 0.0)
 
 
 def _share(machine: Roofline, kind: Kind, shape: Shape, seconds: float) -> float:
