@@ -88,6 +88,27 @@ def test_no_garbage_is_collected_while_timed():
     assert gc.get_freeze_count() == 0
 
 
+def test_garbage_is_collected_between_rounds():
+    class Cycle:
+        alive = 0
+
+        def __init__(self):
+            self.own = self
+            Cycle.alive += 1
+
+        def __del__(self):
+            Cycle.alive -= 1
+
+    seen = []
+
+    def leave_garbage():
+        seen.append(Cycle.alive)
+        Cycle()
+
+    interleaved({"a": leave_garbage}, budget_s=0, least_rounds=50, clock=lambda call, n: call() or 1.0)
+    assert max(seen[-49:]) == 0
+
+
 def test_the_budget_ends_the_rounds(monkeypatch):
     now = iter(range(100))
     monkeypatch.setattr("lossboard.measure.timing.time.perf_counter", lambda: next(now))
