@@ -40,11 +40,11 @@ class Model:
     """The language model of the kind "model", and how it is trained: about a minute on one core."""
 
     dataset: str = "tinyshakespeare"
-    vocabulary: int = 8192
+    vocabulary: int = 16384
     width: int = 256
     layers: int = 2
     heads: int = 4
-    steps: int = 400
+    steps: int = 300
     batch: int = 8
     context: int = 64
     lr: float = 1e-3
