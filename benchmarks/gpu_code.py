@@ -3,8 +3,8 @@
     python -m benchmarks.gpu_code                      for compute capability 9.0 (H100) and 8.0 (A100)
     python -m benchmarks.gpu_code --capability 90
 
-Implementations are called as they are on a GPU, at the sizes of their use, except that tensors are small and on the CPU,
-and that a launch only compiles. So every option, type and alignment is that of a real launch.
+Implementations are called as on a GPU, except that tensors are small and on the CPU, and that a launch only compiles:
+every option, type and alignment is that of a real launch.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from triton.runtime.jit import JITFunction
 
 from kernels.linear_cross_entropy import triton_cut
 from kernels.linear_cross_entropy.terms import Terms
-from kernels.linear_cross_entropy.triton_tiles import HOPPER, TILES
+from kernels.linear_cross_entropy.triton_plan import Plans, kept_tiles
+from kernels.linear_cross_entropy.triton_tiles import Tiles, tiles_of
 from kernels.registry import catalogue
 
 SHARED_BYTES = {80: 163 << 10, 90: 227 << 10}  # that a program can have, by compute capability
@@ -78,16 +79,20 @@ def _compiling(capability: int) -> Iterator[dict[tuple[str, str], Any]]:
         found[self.fn.__name__, f"{'+'.join(kinds)}, {absent}, {constants}"] = code
         return code
 
-    def tiles(like: torch.Tensor) -> Any:
-        return TILES[like.element_size(), capability >= 10 * HOPPER]
+    def tiles(like: torch.Tensor) -> Tiles:
+        return tiles_of(capability // 10, like.element_size(), like.shape[1])
 
     before = driver._active if hasattr(driver, "_active") else None
-    driver.set_active(_Absent(capability))  # type: ignore[arg-type]
+    driver.set_active(_Absent(capability))
     try:
-        with mock.patch.object(JITFunction, "run", run), mock.patch.object(triton_cut, "pinned", tiles):
+        with (
+            mock.patch.object(JITFunction, "run", run),
+            mock.patch.object(triton_cut, "pinned", tiles),
+            mock.patch.object(triton_cut, "kept_tiles", _as_if_filtered),
+        ):
             yield found
     finally:
-        driver.set_active(before)  # type: ignore[arg-type]
+        driver.set_active(before)
 
 
 def _softmax(dtype: torch.dtype) -> None:
@@ -105,18 +110,21 @@ def _logits(dtype: torch.dtype) -> None:
 
 
 def _linear(dtype: torch.dtype) -> None:
-    bias = torch.zeros(1000, dtype=dtype)
-    for depth, terms, b in (
-        (128, Terms(None, 0.0, 0.0), None),
-        (128, Terms(30.0, 0.0, 0.1), bias),
-        (120, Terms(None, 0.1, 0.0), None),  # not a multiple of what a step takes
+    for id, depth, terms, biased in (
+        ("triton_cut", 128, Terms(None, 0.0, 0.0), False),
+        ("triton_cut", 144, Terms(30.0, 0.0, 0.1), True),
+        ("triton_exact", 120, Terms(None, 0.1, 0.0), False),  # rows of no multiple of 16 elements
     ):
-        hidden = torch.zeros(256, depth, dtype=dtype).requires_grad_()
-        weight = torch.zeros(1000, depth, dtype=dtype).requires_grad_()
+        hidden, weight = (torch.zeros(n, depth, dtype=dtype).requires_grad_() for n in (256, 1000))
+        bias = torch.zeros(1000, dtype=dtype).requires_grad_() if biased else None
         target = torch.zeros(256, dtype=torch.long)
-        for id in ("triton_cut", "triton_exact"):
-            values, _ = catalogue("linear_cross_entropy")[id].function(hidden, weight, target, b, terms)
-            values.sum().backward()
+        values, _ = catalogue("linear_cross_entropy")[id].function(hidden, weight, target, bias, terms)
+        values.sum().backward()
+
+
+def _as_if_filtered(kept: torch.Tensor, rows: int) -> Plans:
+    """The plans of what is left of much: here nothing was computed from which to tell."""
+    return kept_tiles((torch.arange(len(kept)) == 0)[:, None].expand_as(kept), rows)
 
 
 CALLS: dict[str, Callable[[torch.dtype], None]] = {"softmax": _softmax, "logits": _logits, "linear": _linear}
@@ -151,10 +159,9 @@ def main() -> None:
         for dtype in (torch.float32, torch.bfloat16):
             print(f"sm_{capability}, {dtype}")
             for code in compiled(capability, dtype, options.only):
-                print(
-                    f"  {code.name:14} {code.registers:4} registers {code.local_bytes:4} B spilled "
-                    f"{code.shared_bytes / 1024:6.1f} KiB shared  {', '.join(sorted(code.matrix)) or '-'}  ({code.options})"
-                )
+                matrix = ", ".join(sorted(code.matrix)) or "-"
+                memory = f"{code.local_bytes:4} B spilled {code.shared_bytes / 1024:6.1f} KiB shared"
+                print(f"  {code.name:14} {code.registers:4} registers {memory}  {matrix}  ({code.options})")
 
 
 if __name__ == "__main__":

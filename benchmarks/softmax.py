@@ -21,7 +21,7 @@ import torch
 
 import kernels
 from kernels.native import native, shared
-from kernels.registry import catalogue
+from kernels.registry import on
 from kernels.vectors import BYTES, LANES, fence, load, splat, store, stream, total
 from reference.ops.softmax import softmax
 
@@ -101,7 +101,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
-    ids = options.only.split(",") if options.only else list(catalogue("softmax"))
+    ids = options.only.split(",") if options.only else on("softmax", "cpu")
     texts = options.shapes.split(",") if options.shapes else [str(1 << k) for k in range(10, 27)]
     clock = time.thread_time_ns if options.threads == 1 else time.perf_counter_ns
     print(f"{'shape':>12} " + " ".join(f"{id[:14]:>14}" for id in [*ids, "floor"]) + "   (ps an element | worst error)")

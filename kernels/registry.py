@@ -14,6 +14,7 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 import re
@@ -94,6 +95,16 @@ def kernel(
         return function
 
     return register
+
+
+def required(package: str) -> None:
+    """For the top of a file whose functions import an optional package when they are called: it may be slow, or broken.
+
+    Raises:
+        ModuleNotFoundError: the package is absent.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise ModuleNotFoundError(f"No module named '{package}'", name=package)
 
 
 @functools.cache

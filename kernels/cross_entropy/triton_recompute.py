@@ -26,9 +26,7 @@ def _gradient(logits, out, target, high, low, of_p, of_own, of_all, V, BLOCK: tl
     tl.store(out + at, gradient, mask=column < V)
 
 
-def _write_gradient(
-    logits: Tensor, out: Tensor, target: Tensor, lse: Tensor, upstream: Tensor, terms: Terms
-) -> Tensor:
+def _write_gradient(logits: Tensor, out: Tensor, target: Tensor, lse: Tensor, upstream: Tensor, terms: Terms) -> Tensor:
     """The gradient by logits (N, V), into ``out``, which may be the logits."""
     rows, classes = logits.shape
     high = lse.float()
@@ -71,9 +69,7 @@ class _Recomputed(torch.autograd.Function):
 
 
 @kernel("cross_entropy", device=DEVICE, dtypes=FLOATS, needs=("triton",))
-def triton_recompute(
-    logits: Tensor, target: Tensor, *, label_smoothing: float = 0.0, z_loss: float = 0.0
-) -> Tensor:
+def triton_recompute(logits: Tensor, target: Tensor, *, label_smoothing: float = 0.0, z_loss: float = 0.0) -> Tensor:
     """Reads the logits once forwards and once backwards, where the gradient is written."""
     found: Tensor = _Recomputed.apply(logits, target, Terms(None, label_smoothing, z_loss), False)
     return found

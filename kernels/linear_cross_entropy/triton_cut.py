@@ -26,8 +26,9 @@ from kernels.linear_cross_entropy.triton_plan import Plans, every_tile, kept_til
 from kernels.linear_cross_entropy.triton_tiles import Tiles, pinned
 from kernels.registry import Unsupported, kernel
 
+
 def by_mean_logit(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """The classes (V,) int32, likely ones first: those of one row then share blocks. A cap leaves the order as it is."""
+    """The classes (V,) int32, likely ones first: those of one row then share blocks. A cap changes no order."""
     mean = torch.mv(weight, hidden.mean(0, dtype=torch.float32).to(weight.dtype))
     return (mean if bias is None else mean + bias).argsort(descending=True).int()
 

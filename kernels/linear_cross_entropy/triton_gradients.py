@@ -33,7 +33,9 @@ class Gradients:
         hidden = torch.empty_like(layer.hidden, memory_format=torch.contiguous_format) if wanted[0] else None
         weight = torch.empty_like(layer.weight, memory_format=torch.contiguous_format) if any(wanted[1:3]) else None
         wants_bias = layer.bias is not None and wanted[2]
-        return cls(hidden, weight, layer.weight.new_empty(len(layer.weight), dtype=torch.float32) if wants_bias else None)
+        return cls(
+            hidden, weight, layer.weight.new_empty(len(layer.weight), dtype=torch.float32) if wants_bias else None
+        )
 
     def fill_(self, layer: Layer, factors: Factors, plans: Plans, tiles: Tiles) -> None:
         """Those of hidden first, while the memory of the weight's gradient is free for what lies between."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from kernels.gpu import finite, multiprocessors, there
 from kernels.linear_cross_entropy.terms import Terms
 from kernels.linear_cross_entropy.triton_plan import Chunk
-from kernels.linear_cross_entropy.triton_tiles import Tile, Tiles, precision
+from kernels.linear_cross_entropy.triton_tiles import Tile, precision
 
 WAVES = 16  # programs of the forward pass for each multiprocessor, one after the other: the last wave is part empty
 STEP = 64  # classes that the product for hidden states takes at once
@@ -326,12 +326,14 @@ def _d_hidden(  # type: ignore[no-untyped-def]
     base = tl.load(starts + first)
     each: tl.constexpr = CLASSES // STEP
     total = tl.zeros((ROWS, DEPTH), tl.float32)
-    i, last = (tl.load(starts + group) - base) * each, (tl.load(starts + group + 1) - base) * each
-    block = tl.load(blocks + i // each, mask=i < last, other=0)
-    for i in range(i, last):
-        following = tl.load(blocks + (i + 1) // each, mask=i + 1 < last, other=0)  # ahead: what waits is not overlapped
+    start, stop = (tl.load(starts + group) - base) * each, (tl.load(starts + group + 1) - base) * each
+    block = tl.load(blocks + start // each, mask=start < stop, other=0)
+    for i in range(start, stop):
+        following = tl.load(blocks + (i + 1) // each, mask=i + 1 < stop, other=0)  # ahead, to be there in time
         t, step = i // each, (i % each) * STEP + tl.arange(0, STEP)
-        gradient = tl.load((gradients + tl.cast(t, tl.int64) * (ROWS * CLASSES)) + row[:, None] * CLASSES + step[None, :])
+        gradient = tl.load(
+            (gradients + tl.cast(t, tl.int64) * (ROWS * CLASSES)) + row[:, None] * CLASSES + step[None, :]
+        )
         at = block * CLASSES + step
         classes = _classes_at(at, order, V)
         inside = (at < V)[:, None] & (depth < D)[None, :]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-HOPPER = 9  # the compute capability from which on warp groups multiply together
+DATACENTER = (9, 10)  # compute capabilities of cards with 227 KiB of shared memory for a program
+ALIGNED = 16  # elements: what Triton knows of an integer is whether it is a multiple of this
 
 
 @dataclass(frozen=True)
@@ -40,18 +41,22 @@ class Tiles:
         return self.gradient.rows
 
 
-TILES = {  # by element size in bytes, and whether the card is a Hopper or later
-    (2, True): Tiles(Tile(128, 256, 64, 8, 4), Tile(64, 256, 64, 4, 3), Tile(64, 256, 128, 8, 3), Tile(64, 256, 256, 8, 3)),
-    (2, False): Tiles(Tile(128, 128, 32, 4, 4), Tile(64, 128, 32, 4, 4), Tile(64, 128, 128, 4, 3), Tile(64, 128, 128, 4, 3)),
-    (4, True): Tiles(Tile(64, 128, 32, 4, 3), Tile(64, 128, 32, 4, 3), Tile(64, 128, 64, 8, 2), Tile(64, 128, 64, 4, 2)),
-    (4, False): Tiles(Tile(64, 128, 32, 8, 3), Tile(64, 128, 32, 8, 3), Tile(64, 128, 64, 8, 2), Tile(64, 128, 64, 8, 2)),
-}
+LARGE = Tiles(Tile(128, 256, 64, 8, 4), Tile(64, 256, 64, 8, 3), Tile(64, 256, 128, 8, 3), Tile(64, 256, 256, 8, 5))
+MEDIUM = Tiles(Tile(128, 128, 32, 8, 4), Tile(64, 128, 64, 4, 4), Tile(64, 128, 128, 8, 4), Tile(64, 128, 128, 4, 5))
+SMALL = Tiles(Tile(64, 128, 32, 8, 3), Tile(64, 128, 32, 8, 3), Tile(64, 128, 64, 8, 3), Tile(64, 128, 64, 8, 2))
 
 
 def pinned(like: Tensor) -> Tiles:
-    """The tiles for a tensor's precision on its card."""
-    major = torch.cuda.get_device_capability(like.device)[0] if like.is_cuda else HOPPER
-    return TILES[like.element_size(), major >= HOPPER]
+    """The tiles for hidden states (N, D): as large as their card's shared memory and registers allow."""
+    major = torch.cuda.get_device_capability(like.device)[0] if like.is_cuda else 0
+    return tiles_of(major, like.element_size(), like.shape[1])
+
+
+def tiles_of(major: int, element_bytes: int, depth: int) -> Tiles:
+    """Small ones for float32, and where rows do not begin at multiples of 16 elements, so that loads are narrow."""
+    if element_bytes == 4 or depth % ALIGNED:
+        return SMALL
+    return LARGE if major in DATACENTER else MEDIUM
 
 
 def precision() -> str:

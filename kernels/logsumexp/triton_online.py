@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.gpu import BLOCK, DEVICE, FLOATS, WARPS, finite, multiprocessors, state, there
+from kernels.gpu import BLOCK, DEVICE, FLOATS, WARPS, multiprocessors, state, there
 from kernels.registry import kernel
 
 EACH = 4  # programs of each multiprocessor: they end at different times
