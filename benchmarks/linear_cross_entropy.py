@@ -20,7 +20,7 @@ from torch import Tensor
 
 import kernels
 from kernels import traffic
-from kernels.registry import catalogue
+from kernels.registry import on
 from lossboard.measure import interleaved, peak
 from lossboard.measure.roofline import Roofline, Traffic, measured
 from lossboard.measure.timing import Call
@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=10.0, help="seconds for the rounds of a shape")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    ids = options.only.split(",") if options.only else list(catalogue("linear_cross_entropy"))
+    ids = options.only.split(",") if options.only else on("linear_cross_entropy", "cpu")
     machine = measured(Traffic(traffic.read, traffic.copy, traffic.copy_past_caches), dtypes=("float32",))
     for text in options.shapes.split(","):
         n, d, v = map(int, text.split("x"))

@@ -18,7 +18,7 @@ import torch
 
 import kernels
 from kernels import traffic
-from kernels.registry import catalogue
+from kernels.registry import on
 from lossboard.measure.timing import Call, interleaved
 from reference.ops.softmax import softmax
 
@@ -59,7 +59,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
-    ids = options.only.split(",") if options.only else list(catalogue("softmax"))
+    ids = options.only.split(",") if options.only else on("softmax", "cpu")
     texts = options.shapes.split(",") if options.shapes else [str(1 << k) for k in range(10, 27)]
     print(f"{'shape':>12} " + " ".join(f"{id[:14]:>14}" for id in [*ids, "floor"]) + "   (ps an element | worst error)")
     for text in texts:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 import re
@@ -27,7 +28,7 @@ from reference.methods import MethodError, UnknownMethod
 if TYPE_CHECKING:
     from torch import Tensor
 
-OPTIONAL = ("triton",)  # packages that a machine may lack
+OPTIONAL = ("triton", "liger_kernel", "cut_cross_entropy")  # packages that a machine may lack
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,16 @@ def kernel(
     return register
 
 
+def required(package: str) -> None:
+    """For the top of a file whose functions import an optional package when they are called: it may be slow, or broken.
+
+    Raises:
+        ModuleNotFoundError: the package is absent.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise ModuleNotFoundError(f"No module named '{package}'", name=package)
+
+
 @functools.cache
 def catalogue(op: str) -> Mapping[str, Kernel]:
     """Every implementation of an operation that this machine can import, by id in alphabetical order.
@@ -133,6 +144,18 @@ def checked(found: Kernel, x: Tensor) -> None:
         raise Unsupported(f"'{found.id}' of '{found.op}' takes {', '.join(found.dtypes)}, not {x.dtype}")
     if found.device != "any" and x.device.type != found.device:
         raise Unsupported(f"'{found.id}' of '{found.op}' runs on {found.device}, not on {x.device}")
+
+
+def on(op: str, device: str) -> list[str]:
+    """The ids of the implementations that run on a device, "cpu" or "cuda"."""
+    return [id for id, found in catalogue(op).items() if found.device in ("any", device)]
+
+
+def written_in_triton(op: str, id: str, x: Tensor) -> Callable[..., Any] | None:
+    """The function of this id if Triton is here and it takes x; for a choice that has another where not."""
+    found = catalogue(op).get(id)
+    takes = found and found.device == x.device.type and str(x.dtype)[6:] in found.dtypes
+    return found.function if found and takes else None
 
 
 def missing(op: str) -> dict[str, str]:

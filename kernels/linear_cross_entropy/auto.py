@@ -1,4 +1,4 @@
-"""The fastest exact implementation for a size."""
+"""The fastest exact implementation for a size and device."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from kernels.linear_cross_entropy.blocked import exact
 from kernels.linear_cross_entropy.eager import eager
 from kernels.linear_cross_entropy.terms import Terms
-from kernels.registry import kernel
+from kernels.registry import kernel, written_in_triton
 
 FEW = 1 << 20  # logits that may as well be kept
 
@@ -17,7 +17,12 @@ FEW = 1 << 20  # logits that may as well be kept
 def auto(
     hidden: Tensor, weight: Tensor, target: Tensor, bias: Tensor | None, terms: Terms, *, return_lse: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Eager where the logits are few, else ``blocked_exact``: never an approximation, which is asked for by name."""
+    """Eager where the logits are few; else ``triton_exact`` on CUDA, or ``blocked_exact``.
+
+    Never an approximation, which is asked for by name.
+    """
     if len(hidden) * len(weight) <= FEW or hidden.dtype is torch.float16:
         return eager(hidden, weight, target, bias, terms, return_lse=return_lse)
-    return exact(hidden, weight, target, bias, terms)
+    found = written_in_triton("linear_cross_entropy", "triton_exact", hidden) or exact
+    values, lse = found(hidden, weight, target, bias, terms)
+    return values, lse

@@ -79,11 +79,18 @@ class Terms:
 
 
 def subtract_uniform_(
-    upstream: Tensor, hidden: Tensor, weight: Tensor, d_hidden: Tensor, d_weight: Tensor, d_bias: Tensor | None
+    upstream: Tensor,
+    hidden: Tensor,
+    weight: Tensor,
+    d_hidden: Tensor | None,
+    d_weight: Tensor | None,
+    d_bias: Tensor | None,
 ) -> None:
     """Label smoothing's e / V of every class, in ``upstream`` (N,) times the row's: products of two vectors."""
-    d_hidden.sub_((upstream[:, None] * weight.sum(0).to(upstream.dtype)).to(d_hidden.dtype))
-    d_weight.sub_((upstream @ hidden.to(upstream.dtype)).to(d_weight.dtype))
+    if d_hidden is not None:
+        d_hidden.sub_((upstream[:, None] * weight.sum(0).to(upstream.dtype)).to(d_hidden.dtype))
+    if d_weight is not None:
+        d_weight.sub_((upstream @ hidden.to(upstream.dtype)).to(d_weight.dtype))
     if d_bias is not None:
         d_bias.sub_(upstream.sum().to(d_bias.dtype))
 

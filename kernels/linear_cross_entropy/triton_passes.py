@@ -1,0 +1,544 @@
+"""Linear cross-entropy in passes of Triton kernels: log-sum-exp, gradients by logits, and the two products with them.
+
+Classes are handled in blocks, in an order of their own (or that of the weight). The backward pass handles *tiles* of
+rows and a block of classes, from lists of them (:mod:`kernels.linear_cross_entropy.triton_plan`): the gradients by the
+logits of some tiles are written side by side, and the products take them from there. No program adds to what another
+one writes, so that results are the same each time, and sums are float32 in registers, rounded once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from kernels.gpu import finite, multiprocessors, there
+from kernels.linear_cross_entropy.terms import Terms
+from kernels.linear_cross_entropy.triton_plan import Chunk
+from kernels.linear_cross_entropy.triton_tiles import Tile, precision
+
+WAVES = 16  # programs of the forward pass for each multiprocessor, one after the other: the last wave is part empty
+STEP = 64  # classes that the product for hidden states takes at once
+GROUP = 32  # row blocks that are handled together: their hidden states and some blocks of classes stay in the cache
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The operands of the logits."""
+
+    hidden: Tensor  # (N, D); elements of a row side by side
+    weight: Tensor  # (V, D); likewise
+    bias: Tensor | None  # (V,)
+    order: Tensor | None  # (V,) int32, in which classes are handled
+    softcap: float | None
+
+
+@triton.jit
+def _tanh(x):  # type: ignore[no-untyped-def]
+    """tanh, to float32's precision; the interpreter has none of its own."""
+    e = tl.exp(-2 * tl.abs(x))
+    far = tl.where(x < 0, e - 1, 1 - e) / (1 + e)
+    z = x * x
+    near = x * (1 + z * (-1 / 3 + z * (2 / 15 + z * (-17 / 315 + z * (62 / 2835)))))
+    return tl.where(tl.abs(x) < 0.25, near, far)
+
+
+@triton.jit
+def _tile_logits(  # type: ignore[no-untyped-def]
+    hidden,
+    weight,
+    bias,
+    rows,
+    classes,
+    D,
+    hidden_stride,
+    weight_stride,
+    softcap,
+    ROWS: tl.constexpr,
+    CLASSES: tl.constexpr,
+    DEPTH: tl.constexpr,
+    EVEN: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """The logits (ROWS, CLASSES) of rows and classes that exist."""
+    depth = tl.arange(0, DEPTH)
+    left = hidden + rows.to(tl.int64)[:, None] * hidden_stride + depth[None, :]
+    right = weight + classes.to(tl.int64)[:, None] * weight_stride + depth[None, :]
+    logits = tl.zeros((ROWS, CLASSES), tl.float32)
+    for k in range(0, D, DEPTH):
+        if EVEN:
+            a, b = tl.load(left + k), tl.load(right + k)
+        else:
+            a = tl.load(left + k, mask=(k + depth < D)[None, :], other=0.0)
+            b = tl.load(right + k, mask=(k + depth < D)[None, :], other=0.0)
+        logits = tl.dot(a, tl.trans(b), logits, input_precision=PRECISION)
+    if bias is not None:
+        logits += tl.load(bias + classes).to(tl.float32)[None, :]
+    if softcap is not None:
+        logits = softcap * _tanh(logits / softcap)
+    return logits
+
+
+@triton.jit
+def _classes_at(at, order, V):  # type: ignore[no-untyped-def]
+    """The classes at these places of the order; some class for places past its end."""
+    inside = tl.minimum(at, V - 1)
+    if order is not None:
+        inside = tl.load(order + inside)
+    return inside
+
+
+@triton.jit
+def _log_sum_exp(  # type: ignore[no-untyped-def]
+    hidden,
+    weight,
+    bias,
+    order,
+    ms,
+    ss,
+    sums,
+    tops,
+    N,
+    V,
+    D,
+    hidden_stride,
+    weight_stride,
+    softcap,
+    splits,
+    blocks_each,
+    GROUP: tl.constexpr,
+    ROWS: tl.constexpr,
+    CLASSES: tl.constexpr,
+    DEPTH: tl.constexpr,
+    EVEN: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """The state of a block of rows over a share of the blocks of classes; the maximum of each block if asked for."""
+    program = tl.program_id(0)
+    group = program // (GROUP * splits)
+    within = program % (GROUP * splits)
+    width = tl.minimum(tl.cdiv(N, ROWS) - group * GROUP, GROUP)
+    split = within // width
+    rows = (group * GROUP + within % width) * ROWS + tl.arange(0, ROWS)
+    m = tl.full((ROWS,), -float("inf"), tl.float32)
+    s = tl.zeros((ROWS,), tl.float32)
+    total = tl.zeros((ROWS,), tl.float32)
+    last = tl.minimum((split + 1) * blocks_each, tl.cdiv(V, CLASSES))
+    for block in range(split * blocks_each, last):
+        at = block * CLASSES + tl.arange(0, CLASSES)
+        logits = _tile_logits(
+            hidden,
+            weight,
+            bias,
+            tl.minimum(rows, N - 1),
+            _classes_at(at, order, V),
+            D,
+            hidden_stride,
+            weight_stride,
+            softcap,
+            ROWS,
+            CLASSES,
+            DEPTH,
+            EVEN,
+            PRECISION,
+        )
+        if sums is not None:
+            total += tl.sum(tl.where((at < V)[None, :], logits, 0.0), 1)
+        logits = tl.where((at < V)[None, :], logits, -float("inf"))
+        largest = tl.max(logits, 1)
+        if tops is not None:
+            tl.store(tops + tl.cast(block, tl.int64) * N + rows, largest, mask=rows < N)
+        top = tl.maximum(m, largest)
+        base = finite(top)
+        s = s * tl.exp(m - base) + tl.sum(tl.exp(logits - base[:, None]), 1)
+        m = top
+    tl.store(ms + split * N + rows, m, mask=rows < N)
+    tl.store(ss + split * N + rows, s, mask=rows < N)
+    if sums is not None:
+        tl.store(sums + split * N + rows, total, mask=rows < N)
+
+
+@triton.jit
+def _own_logit(hidden, weight, target, out, D, hidden_stride, weight_stride, DEPTH: tl.constexpr):  # type: ignore[no-untyped-def]
+    """The indexed product: hidden_i . weight_{y_i}."""
+    row = tl.program_id(0).to(tl.int64)
+    left, right = hidden + row * hidden_stride, weight + tl.load(target + row) * weight_stride
+    total = tl.zeros((DEPTH,), tl.float32)
+    for k in range(0, D, DEPTH):
+        at = k + tl.arange(0, DEPTH)
+        a = tl.load(left + at, mask=at < D, other=0.0).to(tl.float32)
+        total += a * tl.load(right + at, mask=at < D, other=0.0).to(tl.float32)
+    tl.store(out + row, tl.sum(total, 0))
+
+
+@triton.jit
+def _rows_of(tiles, t, N, ROWS: tl.constexpr, LISTED: tl.constexpr):  # type: ignore[no-untyped-def]
+    """The rows of a tile, N where there is none: listed one by one, or consecutive from a multiple of ROWS."""
+    if LISTED:
+        rows = tl.load(tiles + t * ROWS + tl.arange(0, ROWS))
+    else:
+        rows = tl.minimum(tl.load(tiles + t) * ROWS + tl.arange(0, ROWS), N)
+    return rows
+
+
+@triton.jit
+def _gradients(  # type: ignore[no-untyped-def]
+    hidden,
+    weight,
+    bias,
+    order,
+    target,
+    high,
+    low,
+    of_p,
+    of_own,
+    of_all,
+    tiles,
+    blocks,
+    turns,
+    out,
+    N,
+    V,
+    D,
+    hidden_stride,
+    weight_stride,
+    softcap,
+    LISTED: tl.constexpr,
+    ROWS: tl.constexpr,
+    CLASSES: tl.constexpr,
+    DEPTH: tl.constexpr,
+    EVEN: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """The gradient by the raw logits of a tile, recomputed."""
+    t = tl.load(turns + tl.program_id(0))
+    rows = _rows_of(tiles, t, N, ROWS, LISTED)
+    at = tl.load(blocks + t) * CLASSES + tl.arange(0, CLASSES)
+    classes = _classes_at(at, order, V)
+    some = tl.minimum(rows, N - 1)
+    logits = _tile_logits(
+        hidden,
+        weight,
+        bias,
+        some,
+        classes,
+        D,
+        hidden_stride,
+        weight_stride,
+        softcap,
+        ROWS,
+        CLASSES,
+        DEPTH,
+        EVEN,
+        PRECISION,
+    )
+    gradient = tl.exp(logits - tl.load(high + some)[:, None] - tl.load(low + some)[:, None])
+    gradient *= tl.load(of_p + some)[:, None]
+    if of_all is not None:
+        gradient -= tl.load(of_all + some)[:, None]
+    own = classes[None, :] == tl.load(target + some)[:, None]
+    gradient = tl.where(own, gradient - tl.load(of_own + some)[:, None], gradient)
+    if softcap is not None:
+        gradient *= 1 - (logits / softcap) * (logits / softcap)
+    gradient = tl.where((rows < N)[:, None] & (at < V)[None, :], gradient, 0.0)
+    place = tl.arange(0, ROWS)[:, None] * CLASSES + tl.arange(0, CLASSES)[None, :]
+    tl.store((out + tl.cast(t, tl.int64) * (ROWS * CLASSES)) + place, gradient)
+
+
+@triton.jit
+def _d_weight(  # type: ignore[no-untyped-def]
+    gradients,
+    hidden,
+    order,
+    tiles,
+    starts,
+    out,
+    first,
+    N,
+    V,
+    D,
+    hidden_stride,
+    LISTED: tl.constexpr,
+    ROWS: tl.constexpr,
+    CLASSES: tl.constexpr,
+    DEPTH: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """The gradient of a block of the weight, of a part of its depth: the sum over the tiles of the block."""
+    block = first + tl.program_id(0)
+    depth = tl.program_id(1) * DEPTH + tl.arange(0, DEPTH)
+    at = block * CLASSES + tl.arange(0, CLASSES)
+    place = tl.arange(0, ROWS)[:, None] * CLASSES + tl.arange(0, CLASSES)[None, :]
+    base = tl.load(starts + first)
+    total = tl.zeros((CLASSES, DEPTH), tl.float32)
+    for t in range(tl.load(starts + block) - base, tl.load(starts + block + 1) - base):
+        rows = _rows_of(tiles, t, N, ROWS, LISTED)
+        gradient = tl.load((gradients + tl.cast(t, tl.int64) * (ROWS * CLASSES)) + place)
+        inside = (rows < N)[:, None] & (depth < D)[None, :]
+        states = tl.load(hidden + rows.to(tl.int64)[:, None] * hidden_stride + depth[None, :], mask=inside, other=0.0)
+        total = tl.dot(tl.trans(gradient), states, total, input_precision=PRECISION)
+    classes = _classes_at(at, order, V)
+    inside = (at < V)[:, None] & (depth < D)[None, :]
+    tl.store(out + classes.to(tl.int64)[:, None] * D + depth[None, :], total, mask=inside)
+
+
+@triton.jit
+def _d_bias(gradients, order, starts, out, first, V, ROWS: tl.constexpr, CLASSES: tl.constexpr):  # type: ignore[no-untyped-def]
+    """The gradient of a block of the bias."""
+    block = first + tl.program_id(0)
+    column = tl.arange(0, CLASSES)
+    place = tl.arange(0, ROWS)[:, None] * CLASSES + column[None, :]
+    base = tl.load(starts + first)
+    total = tl.zeros((CLASSES,), tl.float32)
+    for t in range(tl.load(starts + block) - base, tl.load(starts + block + 1) - base):
+        tile = tl.load((gradients + tl.cast(t, tl.int64) * (ROWS * CLASSES)) + place)
+        total += tl.sum(tile.to(tl.float32), 0)
+    at = block * CLASSES + column
+    tl.store(out + _classes_at(at, order, V), total, mask=at < V)
+
+
+@triton.jit
+def _d_hidden(  # type: ignore[no-untyped-def]
+    gradients,
+    weight,
+    order,
+    blocks,
+    starts,
+    out,
+    first,
+    N,
+    V,
+    D,
+    weight_stride,
+    ROWS: tl.constexpr,
+    CLASSES: tl.constexpr,
+    DEPTH: tl.constexpr,
+    STEP: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """The gradient of consecutive hidden states, of a part of their depth: the sum over their tiles."""
+    group = first + tl.program_id(0)
+    depth = tl.program_id(1) * DEPTH + tl.arange(0, DEPTH)
+    row = tl.arange(0, ROWS)
+    base = tl.load(starts + first)
+    each: tl.constexpr = CLASSES // STEP
+    total = tl.zeros((ROWS, DEPTH), tl.float32)
+    start, stop = (tl.load(starts + group) - base) * each, (tl.load(starts + group + 1) - base) * each
+    block = tl.load(blocks + start // each, mask=start < stop, other=0)
+    for i in range(start, stop):
+        following = tl.load(blocks + (i + 1) // each, mask=i + 1 < stop, other=0)  # ahead, to be there in time
+        t, step = i // each, (i % each) * STEP + tl.arange(0, STEP)
+        gradient = tl.load(
+            (gradients + tl.cast(t, tl.int64) * (ROWS * CLASSES)) + row[:, None] * CLASSES + step[None, :]
+        )
+        at = block * CLASSES + step
+        classes = _classes_at(at, order, V)
+        inside = (at < V)[:, None] & (depth < D)[None, :]
+        part = tl.load(weight + classes.to(tl.int64)[:, None] * weight_stride + depth[None, :], mask=inside, other=0.0)
+        total = tl.dot(gradient, part, total, input_precision=PRECISION)
+        block = following
+    rows = group * ROWS + row
+    inside = (rows < N)[:, None] & (depth < D)[None, :]
+    tl.store(out + rows.to(tl.int64)[:, None] * D + depth[None, :], total, mask=inside)
+
+
+def log_sum_exp(layer: Layer, tile: Tile, *, sums: bool, tops: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Of the logits' rows: log-sum-exp (N,) float64; their sum (N,) with ``sums``; and with ``tops`` the maximum in
+    each block of ``tile.classes`` classes, (blocks, N) float32.
+    """
+    (n, depth), classes = layer.hidden.shape, len(layer.weight)
+    row_blocks, blocks = triton.cdiv(n, tile.rows), triton.cdiv(classes, tile.classes)
+    splits = min(blocks, triton.cdiv(WAVES * multiprocessors(layer.hidden), row_blocks))
+    each = triton.cdiv(blocks, splits)
+    splits = triton.cdiv(blocks, each)
+    m, s, total = torch.empty(3, splits, n, dtype=torch.float32, device=layer.hidden.device)
+    largest = torch.empty(blocks, n, dtype=torch.float32, device=layer.hidden.device) if tops else None
+    with there(layer.hidden):
+        _log_sum_exp[row_blocks * splits,](
+            layer.hidden,
+            layer.weight,
+            layer.bias,
+            layer.order,
+            m,
+            s,
+            total if sums else None,
+            largest,
+            n,
+            classes,
+            depth,
+            layer.hidden.stride(0),
+            layer.weight.stride(0),
+            layer.softcap,
+            splits,
+            each,
+            GROUP=GROUP,
+            ROWS=tile.rows,
+            CLASSES=tile.classes,
+            DEPTH=tile.depth,
+            EVEN=depth % tile.depth == 0,
+            PRECISION=precision(),
+            num_warps=tile.warps,
+            num_stages=tile.stages,
+        )
+    lse = torch.logsumexp(torch.where(m.isinf(), 0, m).double() + s.double().log(), 0)
+    return lse, total.sum(0) if sums else None, largest
+
+
+def own_logits(layer: Layer, target: Tensor) -> Tensor:
+    """The logits of the targets (N,), float32."""
+    n, depth = layer.hidden.shape
+    found = torch.empty(n, dtype=torch.float32, device=layer.hidden.device)
+    with there(layer.hidden):
+        _own_logit[n,](
+            layer.hidden,
+            layer.weight,
+            target,
+            found,
+            depth,
+            layer.hidden.stride(0),
+            layer.weight.stride(0),
+            DEPTH=min(1024, triton.next_power_of_2(depth)),
+            num_warps=1,
+        )
+    if layer.bias is not None:
+        found += layer.bias[target]
+    return found if layer.softcap is None else found.div_(layer.softcap).tanh_().mul_(layer.softcap)
+
+
+@dataclass(frozen=True)
+class Factors:
+    """What the gradient by logits is made of, (N,) each: p of_p - [own] of_own - of_all."""
+
+    target: Tensor
+    high: Tensor  # the log-sum-exp as a sum of two float32
+    low: Tensor
+    of_p: Tensor
+    of_own: Tensor
+    of_all: Tensor | None
+
+    @classmethod
+    def of(
+        cls, terms: Terms, target: Tensor, lse: Tensor, upstream: Tensor, upstream_lse: Tensor, classes: int | None
+    ) -> Factors:
+        """From the log-sum-exp (N,) float64 and the upstream gradients (N,) of the values and the log-sum-exps.
+
+        The uniform part of label smoothing is left out unless the number of classes is given.
+        """
+        high = lse.float()
+        uniform = terms.label_smoothing / classes if classes else 0.0
+        return cls(
+            target,
+            high,
+            (lse - high).nan_to_num(0.0).float(),  # an infinite log-sum-exp is its own first part
+            terms.of_p(lse, upstream, upstream_lse).float(),
+            (1 - terms.label_smoothing) * upstream.float(),
+            uniform * upstream.float() if uniform else None,
+        )
+
+
+def gradients_(layer: Layer, factors: Factors, chunk: Chunk, tile: Tile, out: Tensor) -> None:
+    """The gradient by the raw logits of a chunk's tiles, one after the other into ``out``."""
+    (n, depth), classes = layer.hidden.shape, len(layer.weight)
+    turns = chunk.blocks.argsort(stable=True).int()  # programs that run together use the same part of the weight
+    with there(layer.hidden):
+        _gradients[len(chunk.blocks),](
+            layer.hidden,
+            layer.weight,
+            layer.bias,
+            layer.order,
+            factors.target,
+            factors.high,
+            factors.low,
+            factors.of_p,
+            factors.of_own,
+            factors.of_all,
+            chunk.rows,
+            chunk.blocks,
+            turns,
+            out,
+            n,
+            classes,
+            depth,
+            layer.hidden.stride(0),
+            layer.weight.stride(0),
+            layer.softcap,
+            LISTED=chunk.listed,
+            ROWS=tile.rows,
+            CLASSES=tile.classes,
+            DEPTH=tile.depth,
+            EVEN=depth % tile.depth == 0,
+            PRECISION=precision(),
+            num_warps=tile.warps,
+            num_stages=tile.stages,
+        )
+
+
+def d_weight_(layer: Layer, gradients: Tensor, chunk: Chunk, tile: Tile, out: Tensor) -> None:
+    """Write the rows of ``out`` (V, D) that are a chunk's groups of classes."""
+    (n, depth), classes = layer.hidden.shape, len(layer.weight)
+    with there(out):
+        _d_weight[chunk.groups, triton.cdiv(depth, tile.depth)](
+            gradients,
+            layer.hidden,
+            layer.order,
+            chunk.rows,
+            chunk.starts,
+            out,
+            chunk.first,
+            n,
+            classes,
+            depth,
+            layer.hidden.stride(0),
+            LISTED=chunk.listed,
+            ROWS=tile.rows,
+            CLASSES=tile.classes,
+            DEPTH=tile.depth,
+            PRECISION=precision(),
+            num_warps=tile.warps,
+            num_stages=tile.stages,
+        )
+
+
+def d_bias_(layer: Layer, gradients: Tensor, chunk: Chunk, tile: Tile, out: Tensor) -> None:
+    """Write the entries of ``out`` (V,) float32 that are a chunk's groups of classes."""
+    with there(out):
+        _d_bias[chunk.groups,](
+            gradients,
+            layer.order,
+            chunk.starts,
+            out,
+            chunk.first,
+            len(layer.weight),
+            ROWS=tile.rows,
+            CLASSES=tile.classes,
+            num_warps=tile.warps,
+        )
+
+
+def d_hidden_(layer: Layer, gradients: Tensor, chunk: Chunk, tile: Tile, out: Tensor) -> None:
+    """Write the rows of ``out`` (N, D) that are a chunk's groups of rows."""
+    (n, depth), classes = layer.hidden.shape, len(layer.weight)
+    with there(out):
+        _d_hidden[chunk.groups, triton.cdiv(depth, tile.depth)](
+            gradients,
+            layer.weight,
+            layer.order,
+            chunk.blocks,
+            chunk.starts,
+            out,
+            chunk.first,
+            n,
+            classes,
+            depth,
+            layer.weight.stride(0),
+            ROWS=tile.rows,
+            CLASSES=tile.classes,
+            DEPTH=tile.depth,
+            STEP=STEP,
+            PRECISION=precision(),
+            num_warps=tile.warps,
+            num_stages=tile.stages,
+        )
