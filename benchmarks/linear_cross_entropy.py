@@ -24,21 +24,12 @@ from torch import Tensor
 
 import kernels
 from benchmarks.softmax import measure
+from benchmarks.tracked.inputs import peaked
+from benchmarks.tracked.memory import resident
 from kernels.registry import catalogue
 from reference.ops.linear_cross_entropy import linear_cross_entropy
 
 SHAPES = "2048x512x32768,1024x256x128256"
-MARGIN, NOISE = 13.0, 1.6  # of the target's logit over the others' mean, and their standard deviation
-
-
-def peaked(n: int, d: int, v: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Hidden (N, D), weight (V, D), target (N,): frequent classes are likelier, as words are (Zipf's law)."""
-    draw = torch.Generator().manual_seed(0)
-    weight = torch.randn(v, d, generator=draw) / d**0.5
-    target = (v ** torch.rand(n, generator=draw)).long().clamp(max=v) - 1
-    likely = weight[target] + 0.3 * weight[(v ** torch.rand(n, generator=draw)).long().clamp(max=v) - 1]
-    hidden = MARGIN * likely + NOISE * torch.randn(n, d, generator=draw)
-    return hidden.requires_grad_(), weight.requires_grad_(), target
 
 
 def step(inputs: tuple[Tensor, Tensor, Tensor], impl: str) -> tuple[Tensor, ...]:
@@ -58,12 +49,6 @@ def beyond(shape: tuple[int, ...], impl: str) -> int:
     before = resident("VmRSS")
     gradients = step(inputs, impl)
     return resident("VmHWM") - before - sum(4 * g.numel() for g in gradients)
-
-
-def resident(which: str) -> int:
-    """Bytes of this process in memory: VmRSS, now; VmHWM, at most so far (ru_maxrss would count the parent's)."""
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(which))
 
 
 def off(inputs: tuple[Tensor, Tensor, Tensor], exact: tuple[Tensor, ...], impl: str) -> list[float]:
