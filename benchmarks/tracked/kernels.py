@@ -17,9 +17,12 @@ SMALL = 1 << 18  # elements: rows of fewer are computed as often as makes so man
 def known(op: str, impl: str) -> None:
     """Raises NotImplementedError where the commit lacks this implementation."""
     with may_be_absent():
-        from kernels.registry import catalogue
-    if impl not in catalogue(op):
-        raise NotImplementedError(f"this commit has no '{impl}' of '{op}'")
+        from kernels.registry import implementation
+        from reference.methods import UnknownMethod
+    try:
+        implementation(op, impl)
+    except UnknownMethod as error:
+        raise NotImplementedError(str(error)) from error
 
 
 class Softmax(Timed):

@@ -5,6 +5,7 @@ Nothing of the project is imported outside of functions: a commit may lack it.
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import random
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lossboard.protocol import Block, Cell
+    from lossboard.protocol import Block, Cell, Task
     from lossboard.records import Header, Record
     from reference.methods import Method
 
@@ -27,10 +28,21 @@ def pinned(count: int) -> tuple[dict[str, Method], list[Cell]]:
 
     suite = protocol.load("noisy")
     (block,) = suite.track("quick").blocks
-    a_seed = len(block.tasks) * len(block.budget.learning_rates(block.tasks[0].recipe, "gce"))
+    a_seed = len(block.tasks) * len(rates(block, block.tasks[0], "gce"))
     track = replace(suite.track("quick"), blocks=(replace(block, seeds=tuple(range(-(-count // a_seed)))),))
     method = Method("gce", "loss", print, "reference.losses.gce", {"q": 0.7}, {})
     return {"gce": method}, suite.cells(track, {"gce": method})[:count]
+
+
+def rates(block: Block, task: Task, method: str) -> Sequence[float]:
+    """The learning rate of each trial.
+
+    Raises:
+        NotImplementedError: the commit is from before budgets knew methods.
+    """
+    if "method" not in inspect.signature(block.budget.learning_rates).parameters:
+        raise NotImplementedError("budgets of this commit know no methods")
+    return block.budget.learning_rates(task.recipe, method)
 
 
 def write(folder: Path, cells: Sequence[Cell]) -> None:
@@ -88,7 +100,7 @@ def _block(number: int, block: Block, shared: Header) -> Iterator[Record]:
     method, draw = f"invented_{number:03}", random.Random(number)
     height = 0.5 + 0.4 * draw.random()
     for task, seed in itertools.product(block.tasks, block.seeds):
-        for trial, rate in enumerate(block.budget.learning_rates(task.recipe, method)):
+        for trial, rate in enumerate(rates(block, task, method)):
             score = min(1.0, max(0.0, height + draw.gauss(0, 0.02)))
             metrics = {"last": score, "val": score, "ece": draw.random() / 10}
             row = (method, task.name, task.id, seed, trial, {"lr": rate}, "ok", metrics, draw.random())
