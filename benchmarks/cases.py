@@ -37,13 +37,18 @@ class Case:
         return functools.partial(getattr(instance, self.method), *self.params)
 
 
-def cases(*kinds: str) -> Iterator[Case]:
+def cases(*kinds: str) -> list[Case]:
     """Every case whose method's name begins with one of these."""
+    return [case for owner in _owners() for case in _of(owner, kinds)]
+
+
+def _owners() -> Iterator[type[Any]]:
+    """The classes of benchmarks, as asv finds them."""
     for found in pkgutil.iter_modules(tracked.__path__):
         module = importlib.import_module(f"{tracked.__name__}.{found.name}")
         for name, owner in inspect.getmembers(module, inspect.isclass):
             if owner.__module__ == module.__name__ and not name.startswith("_"):
-                yield from _of(owner, kinds)
+                yield owner
 
 
 def _of(owner: type[Any], kinds: tuple[str, ...]) -> Iterator[Case]:

@@ -29,6 +29,7 @@ from typing import Any
 from asv.benchmarks import Benchmarks
 from asv.commands.compare import _is_result_better, unroll_result
 from asv.config import Config
+from asv.machine import MachineCollection
 from asv.results import iter_results_for_machine_and_hash
 from asv.util import UserError
 
@@ -127,7 +128,10 @@ def values(machine: str, commit: str, now: Mapping[str, Any]) -> dict[str, Value
 
 
 def config() -> Config:
-    return Config.load(str(paths.root() / "asv.conf.json"))
+    """The configuration; where the results are does not depend on the folder this is called in."""
+    found = Config.load(str(paths.root() / "asv.conf.json"))
+    found.results_dir = str(paths.root() / found.results_dir)
+    return found
 
 
 def asv(*arguments: str, given: str | None = None) -> int:
@@ -142,12 +146,10 @@ def machine_name() -> str:
 
 
 def register(machine: str) -> None:
-    """Tell asv about this machine."""
+    """Tell asv about this machine, by its file in the home folder; ``asv machine`` would keep only what is unusual."""
     facts = {"os": platform.system(), "arch": platform.machine(), "cpu": environment()["cpu"]}
     facts |= {"num_cpu": str(os.cpu_count()), "ram": f"{_memory_bytes() / 2**30:.0f} GiB"}
-    options = [text for key, value in facts.items() for text in (f"--{key}", value)]
-    if asv("machine", "--yes", "--machine", machine, *options):
-        raise LossboardError("asv machine failed; mend what it says above")
+    MachineCollection.save(machine, {"machine": machine, **facts})
 
 
 def _memory_bytes() -> int:

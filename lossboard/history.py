@@ -1,7 +1,7 @@
 """Performance over commits: what asv measured, read from ``results/asv``.
 
 Files come with contributions: read with limits, checked value by value. What asv writes is a file of the benchmarks
-there are (``benchmarks.json``) and a folder a machine, with ``machine.json`` and a file for each commit and environment.
+there are (``benchmarks.json``) and a folder a machine, with ``machine.json`` and a file a commit and environment.
 A result counts while its benchmark has that version; what no longer exists is left out.
 """
 
@@ -12,7 +12,7 @@ import json
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +30,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 Content = dict[str, Any]
+Key = tuple[str, tuple[str, ...]]  # a benchmark's name, and a setting of its parameters
 
 
 @dataclass(frozen=True)
@@ -119,18 +120,21 @@ def _machine(path: Path, benchmarks: Mapping[str, Benchmark], problems: list[str
     facts = _tried(problems, _facts, path)
     if facts is None:
         return
-    rows: dict[str, dict[tuple[str, tuple[str, ...]], list[Point]]] = defaultdict(lambda: defaultdict(list))
+    rows: dict[str, dict[Key, list[Point]]] = defaultdict(lambda: defaultdict(list))
     for file in sorted(path.parent.glob("*.json")):
         if file.name != "machine.json" and (found := _tried(problems, lambda file: _results(file, benchmarks), file)):
             environment, values = found
             for key, point in values.items():
                 rows[environment][key].append(point)
     for environment, known in sorted(rows.items()):
-        series = [Series(*key, benchmarks[key[0]].unit, _in_order(known[key])) for key in _sorted(known, benchmarks)]
-        yield History(path.parent.name, environment, facts, tuple(series))
+        series = tuple(
+            Series(name, setting, benchmarks[name].unit, _in_order(known[name, setting]))
+            for name, setting in _sorted(known, benchmarks)
+        )
+        yield History(path.parent.name, environment, facts, series)
 
 
-def _sorted(known: Mapping[tuple[str, tuple[str, ...]], Any], benchmarks: Mapping[str, Benchmark]) -> list[Any]:
+def _sorted(known: Iterable[Key], benchmarks: Mapping[str, Benchmark]) -> list[Key]:
     """Benchmarks by name, each with its settings in their own order."""
     return sorted(known, key=lambda key: (key[0], benchmarks[key[0]].settings.index(key[1])))
 
@@ -181,9 +185,7 @@ def _facts(path: Path) -> dict[str, str]:
     return {key: _text(content[key]) for key in FACTS if content.get(key)}
 
 
-def _results(
-    path: Path, benchmarks: Mapping[str, Benchmark]
-) -> tuple[str, dict[tuple[str, tuple[str, ...]], Point]]:
+def _results(path: Path, benchmarks: Mapping[str, Benchmark]) -> tuple[str, dict[Key, Point]]:
     """The environment of a file, and its points by benchmark and setting."""
     content = _content(path)
     commit, when = content["commit_hash"], content["date"]
@@ -191,7 +193,8 @@ def _results(
         raise BadFile(f"{path}: commit_hash is no commit, or another one than the name says")
     if type(when) is not int or not 0 <= when < LATEST_MS:
         raise BadFile(f"{path}: date is {when!r:.40}, not milliseconds since 1970")
-    columns, found = content["result_columns"], {}
+    columns = content["result_columns"]
+    found: dict[Key, Point] = {}
     for name, values in content["results"].items():
         row = dict(zip(columns, values, strict=False))  # asv leaves out what is None at the end
         if name in benchmarks and row["version"] == benchmarks[name].version:
@@ -199,9 +202,7 @@ def _results(
     return _name(content["env_name"]), found
 
 
-def _points(
-    benchmark: Benchmark, row: Content, commit: str, when: int
-) -> Iterator[tuple[tuple[str, tuple[str, ...]], Point]]:
+def _points(benchmark: Benchmark, row: Content, commit: str, when: int) -> Iterator[tuple[Key, Point]]:
     """The values of a benchmark by setting; those that failed (None) or were skipped (NaN) are left out."""
     settings = list(itertools.islice(_settings(row["params"]), MOST_SERIES))
     columns = [row.get(name) or [None] * len(settings) for name in ("result", "stats_ci_99_a", "stats_ci_99_b")]
