@@ -271,11 +271,18 @@ def draw_history(data: Data) -> Any:
     ]
     every = -(-len(commits) // 12)
     shown = list(range((len(commits) - 1) % every, len(commits), every))
-    text = alt.Axis(values=shown, labelExpr=f"{json.dumps(commits)}[datum.value]", labelAngle=-45, grid=False)
-    wide = alt.Scale(domain=[0, max(len(commits) - 1, 1)], nice=False, padding=6)
+    text = alt.Axis(
+        values=shown, labelExpr=f"{json.dumps(commits)}[datum.value]", labelAngle=-45, labelOverlap=False, grid=False
+    )
+    wide = alt.Scale(domain=[0, max(len(commits) - 1, 1)], nice=False, range=[6, NAMED])  # names have the rest
     x = alt.X("at:Q", title="commit", scale=wide, axis=text)
     tall = alt.Scale(domain=[low, high], nice=False, type="log" if log else "linear")
-    y = alt.Y("value:Q", title=data["up"], scale=tall, axis=alt.Axis(grid=True, tickCount=5, format="~g"))
+    y = alt.Y(
+        "value:Q",
+        title=data["up"],
+        scale=tall,
+        axis=alt.Axis(grid=True, tickCount=5, format=".4~r", minExtent=28, maxExtent=28),
+    )
     colour, shape = alt.Color("colour:N", scale=None), alt.Shape("shape:N", scale=None)
     base = alt.Chart(alt.InlineData(values=points))
     layers = (
@@ -284,7 +291,7 @@ def draw_history(data: Data) -> Any:
         base.mark_point(filled=True, size=30, opacity=1).encode(x=x, y=y, color=colour, shape=shape),
         *_labels(names, x),
     )
-    return alt.layer(*layers).properties(width=NAMED + 20, height=LOW)
+    return alt.layer(*layers).properties(width=WIDE, height=LOW)
 
 
 def _labels(names: Sequence[Data], x: Any) -> list[Any]:

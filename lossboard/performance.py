@@ -10,14 +10,16 @@ from typing import Any
 
 from lossboard import drawing
 from lossboard.charts import Figure
-from lossboard.drawing import PALETTE, SHAPES
+from lossboard.drawing import INK, PALETTE, SHAPES
 from lossboard.history import History, Point, Series
 from lossboard.tables import Table, number
 
 MOST_COMMITS = 40  # of a chart, the latest
 COLUMNS = 6  # commits of the table, the latest
+INLINE = 150_000  # characters of the charts that a page holds
 FACTOR = 1.1  # what differs by less is the same, as in asv's comparison
 LOG = 3.0  # times the least value: charts that span more have a logarithmic scale
+LOOKS = (*zip(PALETTE, SHAPES, strict=True), (INK, "circle"))  # of the lines of a chart
 SCALES = {  # the unit of values, the largest that is not above them
     "seconds": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")),
     "bytes": ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B")),
@@ -52,16 +54,16 @@ class Line:
 
     series: Series
     cells: tuple[Point | None, ...]  # at the commits of the table
-    change: Change | None
+    change: Change | None  # at the newest
 
     @property
     def interval(self) -> str:
-        """The interval of the last value; '' where it has none."""
-        last = self.series.points[-1]
-        if last.low == last.high:
+        """The interval of the value at the newest commit; '' where it has none."""
+        last = self.cells[0]
+        if last is None or last.low == last.high:
             return ""
         size, unit = scale(last.value, self.series.unit)
-        return f"{last.low / size:.3g} to {last.high / size:.3g} {unit}"
+        return f"{digits(last.low / size)} to {digits(last.high / size)} {unit}"
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Section:
     """A history on the page."""
 
     history: History
-    commits: tuple[tuple[str, str], ...]  # of the table: commit and day
+    commits: tuple[tuple[str, str], ...]  # of the table, the newest first: commit and day
     groups: tuple[tuple[str, tuple[Line, ...]], ...]  # benchmark -> rows
     figures: tuple[Figure, ...]
 
@@ -86,7 +88,7 @@ class Section:
 def section(history: History, number: int) -> Section:
     """The table and the charts of a history; ``number`` tells its charts' files from those of others."""
     days = {point.commit: point.day for each in history.series for point in each.points}
-    latest = history.commits[-COLUMNS:]
+    latest = history.commits[: -COLUMNS - 1 : -1]
     groups = [
         (benchmark, tuple(_line(each, latest) for each in same))
         for benchmark, same in itertools.groupby(history.series, key=lambda each: each.benchmark)
@@ -98,7 +100,7 @@ def section(history: History, number: int) -> Section:
 
 def _line(series: Series, commits: Sequence[str]) -> Line:
     at = {point.commit: point for point in series.points}
-    return Line(series, tuple(map(at.get, commits)), change(series.points))
+    return Line(series, tuple(map(at.get, commits)), change(series.points) if commits[0] in at else None)
 
 
 def change(points: Sequence[Point]) -> Change | None:
@@ -126,7 +128,28 @@ def amount(point: Point | None, unit: str) -> str:
     if point is None:
         return "–"
     size, name = scale(point.value, unit)
-    return f"{point.value / size:.3g} {name}"
+    return f"{digits(point.value / size)} {name}"
+
+
+def digits(value: float) -> str:
+    """Three significant digits, or all before the point.
+
+    >>> digits(8.7), digits(120.4), digits(1203.5)
+    ('8.70', '120', '1204')
+    """
+    return f"{value:.0f}" if value >= 1000 else f"{value:#.3g}".removesuffix(".")
+
+
+def inlined(sections: Sequence[Section]) -> set[str]:
+    """The names of the charts that stand in the page itself, the first ones; what is too much for a page are files."""
+    names: set[str] = set()
+    room = INLINE
+    for figure in (figure for section in sections for figure in section.figures):
+        room -= len(figure.svg)
+        if room < 0:
+            break
+        names.add(figure.name)
+    return names
 
 
 # -- charts ------------------------------------------------------------------------------------------------------------
@@ -135,8 +158,8 @@ def amount(point: Point | None, unit: str) -> str:
 def _figures(history: History, number: int) -> tuple[Figure, ...]:
     """A chart for each benchmark and all of its parameters but the first; of at most as many lines as have colours."""
     commits = history.commits[-MOST_COMMITS:]
-    parts = [(key, part) for key, same in _alike(history.series) for part in _parts(same)]
-    drawn = (_figure(f"history-{number}-{i}", *key, part, commits) for i, (key, part) in enumerate(parts))
+    parts = [each for key, same in _alike(history.series) for each in _parts(", ".join([key[0], *key[1]]), same)]
+    drawn = (_figure(f"history-{number}-{i}", *part, commits) for i, part in enumerate(parts))
     return tuple(each for each in drawn if each)
 
 
@@ -147,16 +170,15 @@ def _alike(found: Sequence[Series]) -> Iterator[tuple[tuple[str, tuple[str, ...]
     yield from alike.items()
 
 
-def _parts(same: Sequence[Series]) -> Iterator[Sequence[Series]]:
-    """As few parts as can be, of nearly the same length."""
-    count = -(-len(same) // len(PALETTE))
+def _parts(title: str, same: Sequence[Series]) -> Iterator[tuple[str, Sequence[Series]]]:
+    """As few parts as can be, of nearly the same length, each with a title."""
+    count = -(-len(same) // len(LOOKS))
     size = -(-len(same) // count)
-    yield from (same[i : i + size] for i in range(0, len(same), size))
+    for part in (same[i : i + size] for i in range(0, len(same), size)):
+        yield title if count == 1 else f"{title}: {', '.join(map(_short, part))}", part
 
 
-def _figure(
-    name: str, benchmark: str, rest: Sequence[str], same: Sequence[Series], commits: Sequence[str]
-) -> Figure | None:
+def _figure(name: str, title: str, same: Sequence[Series], commits: Sequence[str]) -> Figure | None:
     """One chart; None where nothing was measured at these commits."""
     place = {commit: i for i, commit in enumerate(commits)}
     known = [(series, [point for point in series.points if point.commit in place]) for series in same]
@@ -165,15 +187,13 @@ def _figure(
         return None
     values = [end for _, points in known for point in points for end in (point.low, point.high)]
     size, unit = scale(max(values), same[0].unit)
-    looks = zip(PALETTE, SHAPES, strict=True)
     lines: list[dict[str, Any]] = [
         {"name": _short(series), "colour": colour, "shape": shape}
         | {"points": [_plotted(point, place[point.commit], size) for point in points]}
-        for (series, points), (colour, shape) in zip(known, looks, strict=False)
+        for (series, points), (colour, shape) in zip(known, LOOKS, strict=False)
     ]
     log = 0 < LOG * min(values) < max(values)
     data = {"commits": [commit[:7] for commit in commits], "lines": lines, "up": unit, "log": log}
-    title = ", ".join([benchmark, *rest])
     first, last = (", ".join(f"{line['name']} {line['points'][i]['value']:.3g}" for line in lines) for i in (0, -1))
     label = f"{title} over {len(commits)} commits, in {unit}: at first {first}; at last {last}"
     caption = CAPTIONS[same[0].unit] + (" The scale is logarithmic." if log else "")

@@ -97,7 +97,8 @@ def _performance(templates: jinja2.Environment) -> Files:
     found, problems = history.read(paths.results() / "asv")
     problems = [problem.replace(f"{paths.root()}/", "") for problem in problems]
     sections = [performance.section(each, number) for number, each in enumerate(found, 1)]
-    page = templates.get_template("history.html").render(sections=sections, problems=problems, top="")
+    shown = {"sections": sections, "inlined": performance.inlined(sections), "problems": problems}
+    page = templates.get_template("history.html").render(shown, top="")
     figures = [figure for section in sections for figure in section.figures]
     drawings = {f"charts/{stem(figure.name)}.svg": figure.file for figure in figures}
     numbers = {f"data/{name}": content for name, content in performance.table(found).files().items()} if found else {}
