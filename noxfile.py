@@ -107,3 +107,30 @@ def bench_fleet(session: nox.Session) -> None:
 def bench_images(session: nox.Session) -> None:
     """Compare the training of images with a loop as it is first written."""
     session.run(environment(session), "-m", "benchmarks.images", *session.posargs, external=True)
+
+
+ENDS = {1: "a benchmark got worse", 2: "the call is wrong", 3: "something was not measured"}
+
+
+@nox.session
+def asv(session: nox.Session) -> None:
+    """Measure commits with asv, a git range after --, and compare the last two.
+
+    nox itself ends with 1 whatever went wrong; python -m benchmarks.history ends with the code that is printed here.
+    """
+    command = [environment(session), "-m", "benchmarks.history", *session.posargs]
+    code = subprocess.run(command, cwd=ROOT).returncode
+    if code:
+        session.error(f"{ENDS.get(code, 'it was ended')} (exit code {code} of python -m benchmarks.history)")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Time the benchmarks of this checkout and keep the times; -- --compare shows those kept last beside them."""
+    options = ["--benchmark-compare" if option == "--compare" else option for option in session.posargs]
+    settings = ["--benchmark-autosave", "--benchmark-storage=.lossboard/bench", "--benchmark-timer=time.process_time"]
+    settings += ["--benchmark-min-rounds=10", "--benchmark-max-time=0.5", "--benchmark-columns=median,iqr,rounds"]
+    settings += ["--benchmark-group-by=fullname", "--benchmark-disable-gc"]
+    session.run(
+        environment(session), "-m", "pytest", "benchmarks/test_tracked.py", "-q", *settings, *options, external=True
+    )

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 import kernels
+from benchmarks.tracked.inputs import peaked
 from kernels import traffic
 from kernels.registry import on
 from lossboard.measure import interleaved, peak
@@ -28,18 +29,7 @@ from reference.ops import costs
 from reference.ops.linear_cross_entropy import linear_cross_entropy
 
 SHAPES = "2048x512x32768,1024x256x128256"
-MARGIN, NOISE = 13.0, 1.6  # of the target's logit over the others' mean, and their standard deviation
 Shape = tuple[int, int, int]
-
-
-def peaked(n: int, d: int, v: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Hidden (N, D), weight (V, D), target (N,): frequent classes are likelier, as words are (Zipf's law)."""
-    draw = torch.Generator().manual_seed(0)
-    weight = torch.randn(v, d, generator=draw) / d**0.5
-    target = (v ** torch.rand(n, generator=draw)).long().clamp(max=v) - 1
-    likely = weight[target] + 0.3 * weight[(v ** torch.rand(n, generator=draw)).long().clamp(max=v) - 1]
-    hidden = MARGIN * likely + NOISE * torch.randn(n, d, generator=draw)
-    return hidden.requires_grad_(), weight.requires_grad_(), target
 
 
 def step(inputs: tuple[Tensor, Tensor, Tensor], impl: str) -> tuple[Tensor, ...]:

@@ -254,6 +254,64 @@ def _overlap(a: Box, b: Box) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
+def draw_history(data: Data) -> Any:
+    """Values over commits, equally far apart: a line each, with its intervals, named at its last point."""
+    import altair as alt
+
+    commits, lines, log = data["commits"], data["lines"], data["log"]
+    low, high = _ends([p[end] for line in lines for p in line["points"] for end in ("low", "high")], log)
+    low = low if log else max(low, 0.0)
+    points = [
+        point | {key: line[key] for key in ("name", "colour", "shape")} for line in lines for point in line["points"]
+    ]
+
+    def down(value: float) -> float:
+        first, last, at = (math.log(v) if log else v for v in (low, high, value))
+        return LOW * (last - at) / (last - first)
+
+    ends = sorted(((line["points"][-1], line) for line in lines), key=lambda each: down(each[0]["value"]))
+    places = [-at for at in spread([-down(point["value"]) for point, _ in ends], 13)]
+    names = [
+        {"name": line["name"], "colour": line["colour"], "at": len(commits) - 1, "down": place}
+        for (_, line), place in zip(ends, places, strict=True)
+    ]
+    every = -(-len(commits) // 12)
+    shown = list(range((len(commits) - 1) % every, len(commits), every))
+    text = alt.Axis(
+        values=shown, labelExpr=f"{json.dumps(commits)}[datum.value]", labelAngle=-45, labelOverlap=False, grid=False
+    )
+    wide = alt.Scale(domain=[0, max(len(commits) - 1, 1)], nice=False, range=[6, NAMED])  # names have the rest
+    x = alt.X("at:Q", title="commit", scale=wide, axis=text)
+    tall = alt.Scale(domain=[low, high], nice=False, type="log" if log else "linear")
+    y = alt.Y(
+        "value:Q",
+        title=data["up"],
+        scale=tall,
+        axis=alt.Axis(grid=True, tickCount=5, format=".4~r", minExtent=28, maxExtent=28),
+    )
+    colour, shape = alt.Color("colour:N", scale=None), alt.Shape("shape:N", scale=None)
+    base = alt.Chart(alt.InlineData(values=points))
+    layers = (
+        base.mark_line(strokeWidth=1.8).encode(x=x, y=y, color=colour, detail="name:N"),
+        base.mark_rule(strokeWidth=1.2).encode(x=x, y="low:Q", y2="high:Q", color=colour),
+        base.mark_point(filled=True, size=30, opacity=1).encode(x=x, y=y, color=colour, shape=shape),
+        *_labels(names, x),
+    )
+    return alt.layer(*layers).properties(width=WIDE, height=LOW)
+
+
+def _labels(names: Sequence[Data], x: Any) -> list[Any]:
+    """Names right of a plot, each at its place down in pixels."""
+    import altair as alt
+
+    text: dict[str, Any] = {"align": "left", "dx": 9, "fontSize": 11.5, "fontWeight": 600, "limit": 110}
+    found = []
+    for name in names:
+        mark = alt.Chart(alt.InlineData(values=[name])).mark_text(**text, color=name["colour"])
+        found.append(mark.encode(x=x, y=alt.value(round(name["down"], 1)), text="name:N"))
+    return found
+
+
 def draw_curve(data: Data) -> Any:
     """A method's curve beside the control's in grey, each named where there is room."""
     import altair as alt

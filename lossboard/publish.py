@@ -5,6 +5,7 @@ citations, formulas, errors, environments) is text to escape, and names no file 
 Templates are in ``site/templates``; they format, ``views`` decides what they show. What lies where:
 
     index.html, submit.html             what this is; how to hand in a method
+    history.html                        performance over commits; its charts and numbers in charts/ and data/
     SUITE/index.html                    the ranking of every track
     SUITE/METHOD.html                   everything about one method
     SUITE/tracks/TRACK.html             the charts, both boards and the tasks of a track
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from lossboard import board, charts, claims, drawing, markup, paths, scripts, tables, views
+from lossboard import board, charts, claims, drawing, history, markup, paths, performance, scripts, tables, views
 from lossboard.claims import Assessment, Verdict
 from lossboard.datasets import datasets
 from lossboard.errors import UsageError
@@ -64,6 +65,7 @@ def publish(out: Path, found: Mapping[str, Sequence[Record]]) -> Path:
     best = {view.suite.name: _best(view) for view in shown}
     for name, page in (("index.html", {"best_of": best}), ("submit.html", {})):
         files[name] = templates.get_template(name).render(page, suites=shown, top="")
+    files |= _performance(templates)
     for view in shown:
         for name, content in itertools.chain(_suite_files(templates, view), _scores(view)):
             path = f"{view.suite.name}/{name}"
@@ -88,6 +90,19 @@ def _best(view: SuiteView) -> charts.Figure | None:
             colours = charts.highlights(ranked, shown.control)
             return charts.ranks(shown.track, ranked, colours, most=charts.SHORT)
     return None
+
+
+def _performance(templates: jinja2.Environment) -> Files:
+    """The page of performance over commits, and the files of its charts and numbers."""
+    found, problems = history.read(paths.results() / "asv")
+    problems = [problem.replace(f"{paths.root()}/", "") for problem in problems]
+    sections = [performance.section(each, number) for number, each in enumerate(found, 1)]
+    shown = {"sections": sections, "inlined": performance.inlined(sections), "problems": problems}
+    page = templates.get_template("history.html").render(shown, top="")
+    figures = [figure for section in sections for figure in section.figures]
+    drawings = {f"charts/{stem(figure.name)}.svg": figure.file for figure in figures}
+    numbers = {f"data/{name}": content for name, content in performance.table(found).files().items()} if found else {}
+    return {"history.html": page, **drawings, **numbers}
 
 
 def _suite_files(templates: jinja2.Environment, view: SuiteView) -> Iterator[tuple[str, str | bytes]]:
@@ -206,6 +221,7 @@ def _templates(folder: Path) -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= markup.FILTERS | {
+        "amount": performance.amount,
         "by_verdict": claims.by_verdict,
         "cell": views.cell,
         "labels": views.labels,

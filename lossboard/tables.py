@@ -28,6 +28,7 @@ KINDS = {  # of columns, by name; all others hold numbers, or text where a suite
     **dict.fromkeys(("measured_first", "measured_last", "datasets"), "text"),
     **dict.fromkeys(("claim", "statement", "source", "evidence", "claim_verdict", "ours", "other", "asks"), "text"),
     **dict.fromkeys(("metric", "on", "verdict", "tasks", "reason"), "text"),
+    **dict.fromkeys(("machine", "environment", "benchmark", "setting", "commit", "day", "unit"), "text"),
     **dict.fromkeys(("rank_low", "rank_high", "group", "failures", "seeds", "trial", "trials"), "count"),
     **dict.fromkeys(("epochs", "batch"), "count"),
     "stale": "flag",

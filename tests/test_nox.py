@@ -100,3 +100,15 @@ def test_a_failed_install_says_what_to_do_and_leaves_no_stamp(project: Path) -> 
     assert process.returncode != 0
     assert "run the same line again" in output
     assert not (project / ".nox" / "env" / "stamp").exists()
+
+
+@pytest.mark.parametrize(("code", "told"), [(1, "got worse (exit code 1"), (3, "not measured (exit code 3"), (0, "")])
+def test_what_became_of_the_benchmarks_is_told(project: Path, code: int, told: str) -> None:
+    (project / "benchmarks").mkdir()
+    (project / "benchmarks" / "history.py").write_text(f"import sys; print(sys.argv[1:]); sys.exit({code})")
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("NOX")}
+    command = [sys.executable, "-m", "nox", "-s", "asv", "--", "main~2..main", "--again"]
+    done = subprocess.run(command, cwd=project, env=environ, capture_output=True, text=True, timeout=300)
+    assert done.returncode == bool(code)
+    assert "['main~2..main', '--again']" in done.stdout
+    assert told in done.stdout + done.stderr

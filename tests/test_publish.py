@@ -333,7 +333,14 @@ def test_contributed_text_is_escaped(root: Path, tmp_path: Path, monkeypatch: py
         Page(chart)
     text = (site / "noisy" / "evil.html").read_text("utf-8")
     assert text.count("&lt;script&gt;") >= 6
-    assert {path.name for path in tmp_path.iterdir()} == {"index.html", "submit.html", "noisy", "assets", MANIFEST}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "index.html",
+        "submit.html",
+        "history.html",
+        "noisy",
+        "assets",
+        MANIFEST,
+    }
 
 
 def test_no_records_at_all(root: Path, tmp_path: Path) -> None:

@@ -1,0 +1,241 @@
+"""Performance over commits: measure a range of them with asv, and compare its last two.
+
+    python -m benchmarks.history                     HEAD and the commit before it
+    python -m benchmarks.history main~5..main        these five and the one before them, along first parents
+    python -m benchmarks.history --bench Softmax     only benchmarks whose name matches
+    python -m benchmarks.history --again             also what was measured before, so that all is side by side
+
+Commits that are measured in one call take turns, round by round. Results are kept in ``results/asv``. Two commits
+differ where asv says so: by more than a tenth, and significantly where there are samples (Mann-Whitney's U, p < 0.002).
+
+Exit codes: 0 nothing got worse, 1 something did, 2 the call is wrong, 3 something was not measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from asv.benchmarks import Benchmarks
+from asv.commands.compare import _is_result_better, unroll_result
+from asv.config import Config
+from asv.machine import MachineCollection
+from asv.results import iter_results_for_machine_and_hash
+from asv.util import UserError
+
+from lossboard import paths
+from lossboard.environment import environment
+from lossboard.errors import LossboardError, UsageError
+
+FACTOR = 1.1  # asv's own; what differs by less is of no interest
+
+
+class Outcome(StrEnum):
+    """What became of a benchmark between two commits."""
+
+    WORSE = "worse"
+    BETTER = "better"
+    SAME = "same"
+    NEW = "new"  # nothing to compare with: the older commit has no such thing, or failed, or another version
+    SKIPPED = "skipped"  # neither commit has such a thing
+    FAILED = "failed"  # the newer commit raised
+    MISSING = "missing"  # the newer commit was not measured, or has no longer what the older had
+
+
+NOT_MEASURED = {Outcome.FAILED, Outcome.MISSING}
+
+
+@dataclass(frozen=True)
+class Value:
+    """A result of asv: seconds or bytes, NaN where it was skipped, None where it failed."""
+
+    value: float | None
+    stats: Mapping[str, Any] | None
+    samples: list[float] | None
+    version: str | None
+
+    @property
+    def known(self) -> bool:
+        return self.value is not None and not math.isnan(self.value)
+
+
+def outcome(before: Value | None, after: Value | None) -> Outcome:
+    """How the newer value compares with the older; None where there is no result at all."""
+    if after is None:
+        return Outcome.MISSING
+    if after.value is None:
+        return Outcome.FAILED
+    if not after.known:
+        return Outcome.MISSING if before and before.known else Outcome.SKIPPED
+    if before is None or not before.known or before.version != after.version:
+        return Outcome.NEW
+    if _better(before, after):
+        return Outcome.WORSE
+    return Outcome.BETTER if _better(after, before) else Outcome.SAME
+
+
+def _better(a: Value, b: Value) -> bool:
+    """Whether asv's comparison calls a better than b."""
+    return bool(_is_result_better(a.value, b.value, (a.stats, a.samples), (b.stats, b.samples), FACTOR))
+
+
+def exit_code(outcomes: Iterable[Outcome]) -> int:
+    """1 where anything got worse, else 3 where anything (or everything) was not measured, else 0.
+
+    >>> exit_code([Outcome.SAME, Outcome.MISSING]), exit_code([Outcome.SAME, Outcome.NEW]), exit_code([])
+    (3, 0, 3)
+    """
+    found = set(outcomes)
+    if Outcome.WORSE in found:
+        return 1
+    return 3 if found & NOT_MEASURED or found <= {Outcome.SKIPPED} else 0
+
+
+def compared(
+    machine: str, older: str, newer: str, pattern: str
+) -> dict[str, tuple[Outcome, Value | None, Value | None]]:
+    """Benchmark with its parameters -> outcome, and both values; of the benchmarks there are now."""
+    now = {name: bench["params"] for name, bench in Benchmarks.load(config()).items() if re.search(pattern, name)}
+    before, after = values(machine, older, now), values(machine, newer, now)
+    names = dict.fromkeys([*before, *after])
+    return {name: (outcome(before.get(name), after.get(name)), before.get(name), after.get(name)) for name in names}
+
+
+def values(machine: str, commit: str, now: Mapping[str, Any]) -> dict[str, Value]:
+    """The results of a commit by benchmark and parameters; those that the benchmarks of now have."""
+    found: dict[str, Value] = {}
+    for results in iter_results_for_machine_and_hash(config().results_dir, machine, commit[:8]):
+        for name in results.get_all_result_keys() & now.keys():
+            parts = (results.get_result_value, results.get_result_stats, results.get_result_samples)
+            version = results.benchmark_version.get(name)
+            columns = (part(name, now[name]) for part in parts)
+            for full, value, stats, samples in unroll_result(name, now[name], *columns):
+                found[full] = Value(value, stats, samples, version)
+    return found
+
+
+# -- asv ---------------------------------------------------------------------------------------------------------------
+
+
+def config() -> Config:
+    """The configuration; where the results are does not depend on the folder this is called in."""
+    found = Config.load(str(paths.root() / "asv.conf.json"))
+    found.results_dir = str(paths.root() / found.results_dir)
+    return found
+
+
+def asv(*arguments: str, given: str | None = None) -> int:
+    """Run asv in the checkout; its exit code, which is the same for a failed benchmark as for a regression."""
+    command = [sys.executable, "-m", "asv", *arguments]
+    return subprocess.run(command, cwd=paths.root(), input=given, text=True).returncode
+
+
+def machine_name() -> str:
+    """A name for this machine by its processor, which says nothing about whose it is."""
+    return re.sub(r"[^a-z0-9]+", "-", f"{environment()['cpu']} {os.cpu_count()} cores".lower()).strip("-")
+
+
+def register(machine: str) -> None:
+    """Tell asv about this machine, by its file in the home folder; ``asv machine`` would keep only what is unusual."""
+    facts = {"os": platform.system(), "arch": platform.machine(), "cpu": environment()["cpu"]}
+    facts |= {"num_cpu": str(os.cpu_count()), "ram": f"{_memory_bytes() / 2**30:.0f} GiB"}
+    MachineCollection.save(machine, {"machine": machine, **facts})
+
+
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+# -- commits -----------------------------------------------------------------------------------------------------------
+
+
+def commits(span: str) -> list[str]:
+    """The full hashes of a git range, oldest first, with the commit before it; a single commit is a range of one.
+
+    Raises:
+        UsageError: git knows no such range, or nothing is in it.
+    """
+    span = span if ".." in span else f"{span}~1..{span}"
+    found = git("rev-list", "--first-parent", "--reverse", span, "--").split()
+    if not found:
+        raise UsageError(f"no commit is in {span}; an example: main~3..main")
+    return [git("rev-parse", f"{found[0]}~1").strip(), *found]
+
+
+def git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=paths.root(), capture_output=True, text=True)
+    if done.returncode:
+        raise UsageError(f"git {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+def measure(machine: str, hashes: list[str], pattern: str, again: bool) -> None:
+    """Measure these commits; without ``again`` those that have no results yet.
+
+    A benchmark that fails is a result; asv's exit code says no more than the results do.
+    """
+    wanted = hashes if again else [commit for commit in hashes if not _measured(machine, commit)]
+    if wanted:
+        options = [
+            "--machine",
+            machine,
+            "--record-samples",
+            "--no-pull",
+            *(["--interleave-rounds"] if len(wanted) > 1 else []),
+        ]
+        asv("run", "HASHFILE:-", *options, "--bench", pattern, given="\n".join(wanted))
+
+
+def _measured(machine: str, commit: str) -> bool:
+    return any(Path(config().results_dir, machine).glob(f"{commit[:8]}-*.json"))
+
+
+def lines(found: Mapping[str, tuple[Outcome, Value | None, Value | None]]) -> Iterator[str]:
+    """What differs or was not measured, worst first, and how many benchmarks there are of each outcome."""
+    order = list(Outcome)
+    for name, (what, before, after) in sorted(found.items(), key=lambda item: (order.index(item[1][0]), item[0])):
+        if what not in (Outcome.SAME, Outcome.NEW, Outcome.SKIPPED):
+            numbers = (
+                f"{before.value:.4g} -> {after.value:.4g}" if before and after and before.known and after.known else ""
+            )
+            yield f"{what:8} {numbers:24} {name}"
+    counts = [(what, sum(each[0] is what for each in found.values())) for what in order]
+    yield ", ".join(f"{count} {what}" for what, count in counts if count) or "nothing was measured"
+
+
+def main() -> int:
+    """Measure, print what differs, and return the exit code."""
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ask.add_argument("range", nargs="?", default="HEAD", help="a git range; default: HEAD and the commit before it")
+    ask.add_argument("--bench", default=".", help="a regular expression: benchmarks whose names match")
+    ask.add_argument("--machine", default=machine_name(), help="the machine's name in results/asv")
+    ask.add_argument("--again", action="store_true", help="measure also what has results")
+    given = ask.parse_args()
+    try:
+        hashes = commits(given.range)
+        register(given.machine)
+        measure(given.machine, hashes, given.bench, given.again)
+        found = compared(given.machine, hashes[-2], hashes[-1], given.bench)
+    except (LossboardError, UserError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code if isinstance(error, LossboardError) else 3
+    print(f"\n{hashes[-2][:8]} -> {hashes[-1][:8]} on {given.machine}:")
+    print("\n".join(lines(found)))
+    return exit_code(what for what, *_ in found.values())
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
