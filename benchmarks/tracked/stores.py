@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lossboard.protocol import Block, Cell, Task
@@ -42,7 +42,8 @@ def rates(block: Block, task: Task, method: str) -> Sequence[float]:
     """
     if "method" not in inspect.signature(block.budget.learning_rates).parameters:
         raise NotImplementedError("budgets of this commit know no methods")
-    return block.budget.learning_rates(getattr(task, "rate", task.recipe), method)  # of old commits: the recipe
+    rate: Any = getattr(task, "rate", task.recipe)  # old commits are asked with the recipe
+    return block.budget.learning_rates(rate, method)
 
 
 def write(folder: Path, cells: Sequence[Cell]) -> None:
