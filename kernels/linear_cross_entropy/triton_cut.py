@@ -33,7 +33,7 @@ def by_mean_logit(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor
     return (mean if bias is None else mean + bias).argsort(descending=True).int()
 
 
-def _plans(layer: Layer, tiles: Tiles, target: Tensor, lse: Tensor, tops: Tensor | None, eps: float) -> Plans:
+def plans(layer: Layer, tiles: Tiles, target: Tensor, lse: Tensor, tops: Tensor | None, eps: float) -> Plans:
     """Every tile, or the blocks in which a row has a probability of eps or its target."""
     n, classes = len(layer.hidden), len(layer.weight)
     if tops is None:
@@ -64,7 +64,7 @@ class _Cut(torch.autograd.Function):
         ctx.save_for_backward(layer.hidden, layer.weight, bias, order, target, lse)
         ctx.terms, ctx.tiles, ctx.filtered = terms, tiles, filtered
         if any(ctx.needs_input_grad):
-            ctx.plans = _plans(layer, tiles, target, lse, tops, eps)
+            ctx.plans = plans(layer, tiles, target, lse, tops, eps)
         return terms.values(lse, own, None if total is None else total / len(weight)).float(), lse.float()
 
     @staticmethod

@@ -32,10 +32,8 @@ class Gradients:
         """Memory for them; that of the bias comes with that of the weight."""
         hidden = torch.empty_like(layer.hidden, memory_format=torch.contiguous_format) if wanted[0] else None
         weight = torch.empty_like(layer.weight, memory_format=torch.contiguous_format) if any(wanted[1:3]) else None
-        wants_bias = layer.bias is not None and wanted[2]
-        return cls(
-            hidden, weight, layer.weight.new_empty(len(layer.weight), dtype=torch.float32) if wants_bias else None
-        )
+        bias = None if layer.bias is None or not wanted[2] else torch.empty_like(layer.bias, dtype=torch.float32)
+        return cls(hidden, weight, bias)
 
     def fill_(self, layer: Layer, factors: Factors, plans: Plans, tiles: Tiles) -> None:
         """Those of hidden first, while the memory of the weight's gradient is free for what lies between."""
@@ -50,7 +48,9 @@ class Gradients:
                 d_hidden_(layer, memory, chunk, tiles.d_hidden, self.hidden)
         if self.weight is not None:
             memory = memory.new_empty(0)
-            for chunk in plans.by_class.chunks(room, _side_by_side(layer, tiles.d_weight.depth)):
+            # Few blocks of classes are likely in most rows: they may take their time. Of all, it would be too much.
+            least = 1 if plans.by_class.listed else _side_by_side(layer, tiles.d_weight.depth)
+            for chunk in plans.by_class.chunks(room, least):
                 memory = _enough(memory, len(chunk.blocks) * each)
                 gradients_(layer, factors, chunk, tiles.gradient, memory)
                 d_weight_(layer, memory, chunk, tiles.d_weight, self.weight)

@@ -103,7 +103,7 @@ def test_what_is_left_out_is_bounded_by_eps(sort):
         assert 0 < off[1].max() <= eps * hidden.abs().sum(0).max()
 
 
-@pytest.mark.parametrize("options", [{}, {"softcap": 50.0}, {"label_smoothing": 0.1, "z_loss": 0.01}])
+@pytest.mark.parametrize("options", [{}, {"softcap": 80.0}, {"label_smoothing": 0.1, "z_loss": 0.01}])
 def test_lists_of_rows_and_classes(options):
     """So few of both that the backward pass gathers them, and so small an eps that nothing else counts."""
     hidden, weight, target = peaked()
