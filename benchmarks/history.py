@@ -23,7 +23,6 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 from asv.benchmarks import Benchmarks
@@ -49,7 +48,7 @@ class Outcome(StrEnum):
     NEW = "new"  # nothing to compare with: the older commit has no such thing, or failed, or another version
     SKIPPED = "skipped"  # neither commit has such a thing
     FAILED = "failed"  # the newer commit raised
-    MISSING = "missing"  # the newer commit was not measured, or has no longer what the older had
+    MISSING = "missing"  # a commit was not measured, or the newer has no longer what the older had
 
 
 NOT_MEASURED = {Outcome.FAILED, Outcome.MISSING}
@@ -71,13 +70,13 @@ class Value:
 
 def outcome(before: Value | None, after: Value | None) -> Outcome:
     """How the newer value compares with the older; None where there is no result at all."""
-    if after is None:
+    if before is None or after is None:
         return Outcome.MISSING
     if after.value is None:
         return Outcome.FAILED
     if not after.known:
-        return Outcome.MISSING if before and before.known else Outcome.SKIPPED
-    if before is None or not before.known or before.version != after.version:
+        return Outcome.MISSING if before.known else Outcome.SKIPPED
+    if not before.known or before.version != after.version:
         return Outcome.NEW
     if _better(before, after):
         return Outcome.WORSE
@@ -111,10 +110,24 @@ def compared(
     return {name: (outcome(before.get(name), after.get(name)), before.get(name), after.get(name)) for name in names}
 
 
+def hours_apart(machine: str, older: str, newer: str) -> float:
+    """Between the last measurements of two commits; 0 where one has none."""
+    ends = [
+        max((time for found in _stored(machine, commit) for time in found.started_at.values() if time), default=0)
+        for commit in (older, newer)
+    ]
+    return abs(ends[1] - ends[0]) / 3_600_000 if all(ends) else 0.0
+
+
+def _stored(machine: str, commit: str) -> Iterable[Any]:
+    """asv's results of a commit, a file an environment."""
+    return iter_results_for_machine_and_hash(config().results_dir, machine, commit[:8])
+
+
 def values(machine: str, commit: str, now: Mapping[str, Any]) -> dict[str, Value]:
     """The results of a commit by benchmark and parameters; those that the benchmarks of now have."""
     found: dict[str, Value] = {}
-    for results in iter_results_for_machine_and_hash(config().results_dir, machine, commit[:8]):
+    for results in _stored(machine, commit):
         for name in results.get_all_result_keys() & now.keys():
             parts = (results.get_result_value, results.get_result_stats, results.get_result_samples)
             version = results.benchmark_version.get(name)
@@ -183,24 +196,13 @@ def git(*arguments: str) -> str:
 
 
 def measure(machine: str, hashes: list[str], pattern: str, again: bool) -> None:
-    """Measure these commits; without ``again`` those that have no results yet.
+    """Measure these commits; without ``again`` only benchmarks that have no results yet, or failed.
 
-    A benchmark that fails is a result; asv's exit code says no more than the results do.
+    A benchmark that fails is a result: asv's exit code says no more than the results do.
     """
-    wanted = hashes if again else [commit for commit in hashes if not _measured(machine, commit)]
-    if wanted:
-        options = [
-            "--machine",
-            machine,
-            "--record-samples",
-            "--no-pull",
-            *(["--interleave-rounds"] if len(wanted) > 1 else []),
-        ]
-        asv("run", "HASHFILE:-", *options, "--bench", pattern, given="\n".join(wanted))
-
-
-def _measured(machine: str, commit: str) -> bool:
-    return any(Path(config().results_dir, machine).glob(f"{commit[:8]}-*.json"))
+    options = ["--machine", machine, "--record-samples", "--interleave-rounds", "--no-pull", "--bench", pattern]
+    options += [] if again else ["--skip-existing-successful"]
+    asv("run", "HASHFILE:-", *options, given="\n".join(hashes))
 
 
 def lines(found: Mapping[str, tuple[Outcome, Value | None, Value | None]]) -> Iterator[str]:
@@ -234,6 +236,10 @@ def main() -> int:
         return error.exit_code if isinstance(error, LossboardError) else 3
     print(f"\n{hashes[-2][:8]} -> {hashes[-1][:8]} on {given.machine}:")
     print("\n".join(lines(found)))
+    if (apart := hours_apart(given.machine, hashes[-2], hashes[-1])) > 1:
+        print(
+            f"measured {apart:.0f} hours apart, on a machine that may do other things: --again measures both in turns"
+        )
     return exit_code(what for what, *_ in found.values())
 
 

@@ -128,14 +128,14 @@ NOISY = [0.7, 1.9, 0.8, 1.8, 0.9, 2.1, 1.0, 2.2, 0.6, 2.3, 0.75, 1.95]
         (track(100.0), track(120.0), Outcome.WORSE),
         (track(100.0), track(101.0), Outcome.SAME),
         (track(100.0), track(None), Outcome.FAILED),
-        (None, track(None), Outcome.FAILED),
+        (track(math.nan), track(None), Outcome.FAILED),
         (track(100.0), track(math.nan), Outcome.MISSING),
         (track(100.0), None, Outcome.MISSING),
         (track(math.nan), track(math.nan), Outcome.SKIPPED),
-        (None, track(math.nan), Outcome.SKIPPED),
+        (track(None), track(math.nan), Outcome.SKIPPED),
         (track(None), track(1.0), Outcome.NEW),
         (track(math.nan), track(1.0), Outcome.NEW),
-        (None, track(1.0), Outcome.NEW),
+        (None, track(1.0), Outcome.MISSING),
     ],
 )
 def test_two_values_have_an_outcome(before: Any, after: Any, expected: Any) -> None:
@@ -186,7 +186,7 @@ def test_a_range_that_is_none_is_a_wrong_call(repository: list[str], span: str) 
         history.commits(span)
 
 
-def save(root: Path, commit: str, times: list[float | None]) -> None:
+def save(root: Path, commit: str, times: list[float | None], hours: int = 0) -> None:
     """Results of one benchmark with a parameter, and what asv keeps beside them."""
     from asv.results import Results
 
@@ -199,6 +199,7 @@ def save(root: Path, commit: str, times: list[float | None]) -> None:
         {"a.A.track_it": None},
         {"a.A.track_it": "1"},
     )
+    made._started_at = {"a.A.track_it": 1_790_000_000_000 + 3_600_000 * hours}
     made.save(str(folder))
     (folder / "box" / "machine.json").write_text(json.dumps({"machine": "box", "version": 1}))
     bench = {
@@ -225,12 +226,15 @@ def test_the_last_two_commits_are_compared_and_what_differs_is_printed(
     told = capsys.readouterr().out
     assert re.search(r"worse +100 -> 150 +a\.A\.track_it\('1'\)", told)
     assert "1 worse, 1 better, 1 same" in told
-    save(root, repository[3], [100.0, None, 50.0])
+    assert "--again" not in told
+    save(root, repository[3], [100.0, None, 50.0], hours=30)
     assert history.main() == 3
-    assert "1 failed" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "1 failed" in told
+    assert "30 hours apart" in told
     monkeypatch.setattr("sys.argv", ["history", "--machine", "box", "HEAD~1"])  # its older commit has no results
-    assert history.main() == 0
-    monkeypatch.setattr("sys.argv", ["history", "--machine", "box", "HEAD~2"])  # nor has this one
+    assert history.main() == 3
+    monkeypatch.setattr("sys.argv", ["history", "--machine", "box", "HEAD~2"])  # nor have these two
     assert history.main() == 3
     monkeypatch.setattr("sys.argv", ["history", "--machine", "box", "--bench", "no such"])
     assert history.main() == 3
