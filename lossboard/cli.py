@@ -301,7 +301,8 @@ def _conclude(
     published, machine = _published(suite.name), _machine(suite)
     ours = [record for record in records.of_machine(local, machine) if record.method in methods]
     others = [record for record in records.of_machine(published, machine) if record.method not in methods]
-    marks = {record.method: "published" for record in others}
+    marks = {id: "approximate" for id, method in methods.items() if "approximate" in method.tags}
+    marks |= {record.method: "published" for record in others}
     for part, own in board.standings(suite, track, [*ours, *others]):
         if own or not suite.alone:
             shown = board.build(suite, part, own, seeds=seeds)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kernels.registry import implementation
 from lossboard.measure import gate
-from lossboard.measure.memory import peak
+from lossboard.measure.memory import Peak, peak
 from lossboard.measure.roofline import Roofline
 from lossboard.measure.timing import Times, interleaved
 from lossboard.protocol import Cell, Task
@@ -83,17 +83,21 @@ def records(
         if not fault and (faults[control] or wholes[control].failure):
             fault = f"{control}, the control, failed: {faults[control] or wholes[control].failure}"
         found: dict[str, float] = {}
+        note = fault
         if not fault:
             took = wholes[id]
             found = {"speed": wholes[control].median_s / took.median_s, "both_s": took.median_s}
             found |= {"low_s": took.low_s, "high_s": took.high_s, "largest_error": work.error(id, exact)}
             found |= {"forward_s": forwards[id].median_s} if id in forwards else {}
             found |= {"roofline": _share(machine, kind, shape, took.median_s), **gigabytes(machine)}
-            found |= {"extra_bytes": _memory(kind, shape, methods[id], seed)} if seed == 0 else {}
+            if seed == 0:
+                room = _memory(kind, shape, methods[id], seed)
+                found["extra_bytes"] = max(room.beyond_bytes, 0.0)
+                note = "" if room.status == "ok" else f"memory was not measured, {room.status}: {room.message}"
         known = {key: value for key, value in found.items() if not math.isnan(value)}
         place = (cell.task.name, cell.task.id, cell.seed, cell.trial)
         status = "error" if fault else "ok"
-        yield Record(id, *place, dict(cell.params), status, known, each, _weights(shape), fault)
+        yield Record(id, *place, dict(cell.params), status, known, each, _weights(shape), note)
 
 
 class _Work:
@@ -173,15 +177,10 @@ def _error(ours: Tensor, exact: Tensor) -> float:
     return (off.max() / exact.abs().max()).item()
 
 
-def _memory(kind: Kind, shape: Shape, method: Method, seed: int) -> float:
-    """Bytes beyond inputs and results; NaN where that is not known."""
-    impl = _impl(method)
-    rest = (shape.inputs, kind.dtype, kind.device, seed)
-    own = (kind.op, impl, dict(method.defaults))
-    small = tuple(min(size, 64) for size in shape.sizes)
-    warm = shape.sizes if impl == "compiled" else small
-    room = peak(prepared, (*own, shape.sizes, *rest), warm=(*own, warm, *rest), device=kind.device, preload=PRELOAD)
-    return max(room.beyond_bytes, 0.0)
+def _memory(kind: Kind, shape: Shape, method: Method, seed: int) -> Peak:
+    """The peak of a whole call, after one of the same size: what a first call loads and compiles does not count."""
+    how = (kind.op, _impl(method), dict(method.defaults), shape.sizes, shape.inputs, kind.dtype, kind.device, seed)
+    return peak(prepared, how, warm=how, device=kind.device, preload=PRELOAD)
 
 
 def _share(machine: Roofline, kind: Kind, shape: Shape, seconds: float) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -16,15 +15,17 @@ from lossboard.measure.roofline import TORCH, Roofline, Traffic, measured
 from lossboard.records import write_atomically
 from suites.kernels.shapes import Kind, Shape
 
+ELEMENT_BYTES = 4
 MINUTES = 10  # for which a measurement holds
-SMALL_BYTES, LARGE_BYTES = 1 << 20, 128 << 20  # of the buffers: within the caches, and beyond them
+BUFFERS_BYTES = (1 << 20, 8 << 20, 128 << 20)  # within a core's caches, within the last level, and beyond
 CPU = Traffic(traffic.read, traffic.copy, traffic.copy_past_caches)
 
 
 def rates(kind: Kind, shape: Shape) -> Roofline:
     """Of the device, for data of this size and as many threads as torch has."""
-    own = 4 * math.prod(shape.sizes[:2])
-    bytes_ = SMALL_BYTES if own <= SMALL_BYTES else LARGE_BYTES
+    n, d, *v = shape.sizes
+    own = ELEMENT_BYTES * (n * d + d * sum(v))
+    bytes_ = next((size for size in BUFFERS_BYTES if own <= size), BUFFERS_BYTES[-1])
     path = paths.local() / "rates" / f"{kind.device}-{torch.get_num_threads()}-{bytes_ >> 20}.json"
     known = _known(path)
     if known is None:
