@@ -2,7 +2,7 @@
 
     python -m benchmarks.gpu_linear_cross_entropy                        the size of table 1 of cut cross-entropy
     python -m benchmarks.gpu_linear_cross_entropy --shape 4096x1024x128256 --only triton_cut,eager
-    python -m benchmarks.gpu_linear_cross_entropy --tiles                to choose tiles: what is fastest is to be pinned
+    python -m benchmarks.gpu_linear_cross_entropy --tiles                to choose tiles: the fastest are to be pinned
                                                                          in kernels/linear_cross_entropy/triton_tiles.py
 
 A shape is N x D x V, in bfloat16, drawn as in ``benchmarks.linear_cross_entropy``. Times are medians, in ms, of forward
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -126,7 +127,7 @@ def main() -> None:
         options.only.split(",") if options.only else [] if options.tiles else on("linear_cross_entropy", DEVICE)
     ):
         try:
-            ms, more = taken_ms(lambda impl=impl: step(inputs, impl), options.rounds), beyond(inputs, impl)
+            ms, more = taken_ms(functools.partial(step, inputs, impl), options.rounds), beyond(inputs, impl)
         except torch.OutOfMemoryError:
             print(f"{impl:16} needs more memory than there is")
         else:

@@ -40,6 +40,7 @@ class Figure:
     label: str  # the alternative text
     caption: str
     table: str  # the file, without suffix, of the table with the same numbers
+    leads: bool = False  # whether the page of the suite shows it too
 
     @property
     def inline(self) -> Markup | None:
@@ -168,6 +169,7 @@ def _levels(track: Track, ranked: Sequence[Row], colours: Mapping[str, str], con
                 label,
                 caption,
                 stem(track.name, "noise"),
+                leads=True,
             )
         )
     return found

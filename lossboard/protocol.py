@@ -319,6 +319,11 @@ class Track:
         return self.part_of or self.name
 
     @property
+    def title(self) -> str:
+        """What pages call it: of a division the track and the kind of its methods."""
+        return f"{self.part_of}, {self.kind}" if self.part_of else self.name
+
+    @property
     def kind(self) -> str:
         """Of the methods that enter it; of a track of several kinds, the first."""
         return self.blocks[0].kind

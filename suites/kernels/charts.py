@@ -55,7 +55,9 @@ def _sizes(track: Track, entries: Entries, colours: Mapping[str, str]) -> list[F
     caption = "Picoseconds for each element of one row, the mean over processes of their medians. In colour the best."
     data = {"rows": rows, "across": "elements of the row", "up": "ps an element", "format": "~s"}
     svg = drawing.drawn(drawing.draw_sizes, data)
-    return [Figure(f"{track.name}-sizes", svg, "Time against size", label, caption, stem(track.name, "tasks"))]
+    return [
+        Figure(f"{track.name}-sizes", svg, "Time against size", label, caption, stem(track.name, "tasks"), leads=True)
+    ]
 
 
 def _largest(track: Track, entries: Entries, key: str) -> tuple[str, list[Entry]] | None:
@@ -95,7 +97,7 @@ def _amounts(
     caption = f"At {where}, the largest shape of the track." + (" In percent." if not bytes_ else "")
     svg = drawing.drawn(drawing.draw_amounts, {"rows": rows, "across": across, "log": bytes_})
     slug = re.sub("[^a-z]", "", key)
-    return [Figure(f"{track.name}-{slug}", svg, title, label, caption, stem(track.name, "tasks"))]
+    return [Figure(f"{track.name}-{slug}", svg, title, label, caption, stem(track.name, "tasks"), leads=True)]
 
 
 def _errors(track: Track, entries: Entries, colours: Mapping[str, str]) -> list[Figure]:
@@ -115,4 +117,6 @@ def _errors(track: Track, entries: Entries, colours: Mapping[str, str]) -> list[
     label = f"Largest error of a gradient against seconds, of {len(rows)} implementations at {where}"
     caption = f"At {where}: the largest error of a gradient over its largest magnitude. Lower left is best."
     svg = drawing.drawn(drawing.draw_scatter, data | {"log_up": True})
-    return [Figure(f"{track.name}-errors", svg, "Error against time", label, caption, stem(track.name, "tasks"))]
+    return [
+        Figure(f"{track.name}-errors", svg, "Error against time", label, caption, stem(track.name, "tasks"), leads=True)
+    ]
