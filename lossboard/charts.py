@@ -113,6 +113,11 @@ def highlights(ranked: Sequence[Row], control: str) -> dict[str, str]:
     return dict(zip(best, PALETTE, strict=False)) | ink
 
 
+def short(track: Track, method: str) -> str:
+    """What a chart calls a method: without the kind that all methods of the track are of."""
+    return method.removeprefix(f"{track.kind}.")
+
+
 def look(method: str, colours: Mapping[str, str]) -> dict[str, str]:
     """Colour and shape of a method's marks."""
     colour = colours.get(method, OTHER)
@@ -132,7 +137,7 @@ def _means(track: Track, ranked: Sequence[Row], default: Board, colours: Mapping
         half = row.half if math.isfinite(row.half) else 0.0
         data.append(
             {
-                "method": row.method,
+                "method": short(track, row.method),
                 "rank": rank(row),
                 "mean": _shown(scale, row.score),
                 "low": _shown(scale, row.score - half),
@@ -157,7 +162,7 @@ def _levels(track: Track, ranked: Sequence[Row], colours: Mapping[str, str], con
         data: list[dict[str, Any]] = []
         for row, (rate, names) in itertools.product(ranked, levels.items()):
             score = _shown(SCALES["percent"], sum(row.tasks[task].mean for task in names) / len(names))
-            data.append({"method": row.method, "rate": rate, "score": score, **look(row.method, colours)})
+            data.append({"method": short(track, row.method), "rate": rate, "score": score, **look(row.method, colours)})
         label = f"Score of {len(ranked)} methods at {', '.join(f'{100 * rate:g} %' for rate in levels)} {name} noise"
         caption = _legend(len(ranked), colours, control, datasets)
         svg = drawing.drawn(drawing.draw_levels, data)
@@ -214,7 +219,7 @@ def ranks(track: Track, ranked: Sequence[Row], colours: Mapping[str, str], most:
     """Rank intervals, best mean first; of the first ``most`` methods, or of all."""
     shown = ranked[:most]
     rows = [
-        {"method": row.method, "place": i, "low": row.rank[0], "high": row.rank[1], "rank": rank(row)}
+        {"method": short(track, row.method), "place": i, "low": row.rank[0], "high": row.rank[1], "rank": rank(row)}
         | look(row.method, colours)
         for i, row in enumerate(shown, 1)
         if row.rank
@@ -236,7 +241,7 @@ def _critical(track: Track, tuned: Board, colours: Mapping[str, str]) -> list[Fi
     half = found.difference / 2
     order = sorted(zip(found.mean_ranks, methods, strict=True))
     rows = [  # cut off at the ends of the scale: bars that overlap still do
-        {"method": id, "rank": round(mean, 3), "low": round(max(mean - half, 1), 3)}
+        {"method": short(track, id), "rank": round(mean, 3), "low": round(max(mean - half, 1), 3)}
         | {"high": round(min(mean + half, len(methods)), 3)}
         | look(id, colours)
         for mean, id in order
@@ -307,7 +312,7 @@ def _scatter(
     far = [row.method for row, value in points if row.score < least or (value > most and not axes[1])]
     rows: list[dict[str, Any]] = [
         {
-            "method": row.method,
+            "method": short(track, row.method),
             "x": value,
             "y": _shown(scale, row.score),
             "named": row.method in colours or i in front,

@@ -355,10 +355,11 @@ def draw_sizes(data: Data) -> Any:
     places = spread([math.log(row["y"]) for row in ends], 13 * span / HIGH)
     labels = [{**row, "at": math.exp(place)} for row, place in zip(ends, places, strict=True)]
     sizes = sorted({row["x"] for row in rows})
-    powers = alt.Axis(grid=True, values=sizes[:: max(1, len(sizes) // 5)], format=data["format"], labelOverlap=True)
+    power = "'2^' + round(log(datum.value) / log(2))"
+    powers = alt.Axis(grid=True, values=sizes[:: -(-len(sizes) // 9)], labelExpr=power, labelOverlap=True)
     x = alt.X("x:Q", title=data["across"], scale=alt.Scale(type="log", base=2, nice=False), axis=powers)
     fixed = alt.Scale(type="log", domain=[low, high], nice=False)
-    y = alt.Y("y:Q", title=data["up"], scale=fixed, axis=alt.Axis(grid=True, tickCount=5, format=".3~g"))
+    y = alt.Y("y:Q", title=data["up"], scale=fixed, axis=alt.Axis(grid=True, tickCount=4, format="~s"))
     colour, shape = alt.Color("colour:N", scale=None), alt.Shape("shape:N", scale=None)
     back = alt.Chart(alt.InlineData(values=[row for row in rows if row["colour"] == OTHER]))
     front = alt.Chart(alt.InlineData(values=named))

@@ -1,6 +1,8 @@
 """A suite of two kinds of methods, without data, whose records hold for one machine: boards, pages and errors."""
 
 import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -98,11 +100,18 @@ def run(unit, context):
 
 
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     made = toy.make(tmp_path, PINS)
     (made / "suites" / "toy" / "__init__.py").write_text(CODE)
     monkeypatch.setenv("LOSSBOARD_ROOT", str(made))
-    return made
+    for name in [name for name in sys.modules if name.split(".")[0] == "suites"]:  # of this checkout: imported before
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "path", [str(made), *sys.path])
+    protocol.suite_module.cache_clear()
+    yield made
+    for name in [name for name in sys.modules if name.split(".")[0] == "suites"]:
+        del sys.modules[name]
+    protocol.suite_module.cache_clear()
 
 
 def test_a_run_ends_with_a_board_for_each_kind_and_pages(root: Path) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from types import MappingProxyType
 
@@ -14,11 +13,10 @@ from lossboard.protocol import Cell, Task, Unit
 from lossboard.records import Record
 from lossboard.run import Context
 from reference.methods import Method
-from suites.kernels.shapes import COARSER, Kind, Shape
+from suites.kernels.shapes import Kind, Shape
 
 SECTIONS = {"shape": Shape}
 LITTLE_S = 60.0
-VARIED = ("cut", "triton_cut")  # whose thresholds are varied
 
 
 def methods() -> Mapping[str, Method]:
@@ -33,7 +31,7 @@ def methods() -> Mapping[str, Method]:
             if kernel.device in ("any", kind.device) and (not kernel.dtypes or kind.dtype in kernel.dtypes):
                 tags = [word for word in ("approximate", "gradient_in_forward") if getattr(kernel, word)]
                 defaults = {"eps": _threshold(kernel.function)} if "eps" in kernel.options else {}
-                made = Method(
+                found[f"{name}.{kernel.id}"] = Method(
                     id=f"{name}.{kernel.id}",
                     kind=name,
                     function=kernel.function,
@@ -42,18 +40,11 @@ def methods() -> Mapping[str, Method]:
                     search=MappingProxyType({}),
                     tags=tuple(word.replace("_", " ") for word in tags),
                 )
-                for each in (made, *(_variants(made) if kernel.id in VARIED else ())):
-                    found[each.id] = each
     return found
 
 
 def _threshold(function: object) -> float:
     return float(inspect.signature(function).parameters["eps"].default)  # type: ignore[arg-type]
-
-
-def _variants(method: Method) -> Iterator[Method]:
-    for suffix, eps in COARSER.items():
-        yield replace(method, id=f"{method.id}_{suffix}", defaults=MappingProxyType({"eps": eps}))
 
 
 def group(cells: Sequence[Cell]) -> Iterable[Unit]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 
 from lossboard import drawing
 from lossboard.board import Board
-from lossboard.charts import Figure, highlights, look
+from lossboard.charts import Figure, highlights, look, short
 from lossboard.markup import metric
 from lossboard.names import stem
 from lossboard.protocol import Track
 from lossboard.views import Entry
+from suites.kernels.shapes import COARSER
 
 Entries = Mapping[str, Sequence[Entry]]  # task -> methods
 
@@ -30,10 +32,6 @@ def figures(track: Track, board: Board, entries: Entries) -> list[Figure]:
     ]
 
 
-def _short(method: str) -> str:
-    return method.split(".", 1)[1]
-
-
 def _single_rows(track: Track) -> dict[str, int]:
     """Tasks that are one row, and its length."""
     sizes = {task.name: task.parts["shape"].sizes for task in track.tasks}
@@ -45,18 +43,18 @@ def _sizes(track: Track, entries: Entries, colours: Mapping[str, str]) -> list[F
     if len(lengths) < 3:
         return []
     rows = [
-        {"method": _short(entry.method), "x": n, "y": float(f"{1e12 * entry.metrics['forward_s'] / n:.4g}")}
+        {"method": short(track, entry.method), "x": n, "y": float(f"{1e12 * entry.metrics['forward_s'] / n:.4g}")}
         | look(entry.method, colours)
         for name, n in lengths.items()
         for entry in entries[name]
         if "forward_s" in entry.metrics
     ]
-    label = f"Time of {track.kind} for each element, of rows of {min(lengths.values())} to {max(lengths.values())}"
+    told = f"Time of {track.kind} for each element, of rows of {min(lengths.values())} to {max(lengths.values())}"
     caption = "Picoseconds for each element of one row, the mean over processes of their medians. In colour the best."
-    data = {"rows": rows, "across": "elements of the row", "up": "ps an element", "format": "~s"}
+    data = {"rows": rows, "across": "elements of the row", "up": "ps an element"}
     svg = drawing.drawn(drawing.draw_sizes, data)
     return [
-        Figure(f"{track.name}-sizes", svg, "Time against size", label, caption, stem(track.name, "tasks"), leads=True)
+        Figure(f"{track.name}-sizes", svg, "Time against size", told, caption, stem(track.name, "tasks"), leads=True)
     ]
 
 
@@ -87,36 +85,48 @@ def _amounts(
     bytes_ = key.endswith("_bytes")
     least = 2.0**12 if bytes_ else 0.0
     rows = [
-        {"method": _short(entry.method), "x": float(f"{max(entry.metrics[key], least) / unit:.4g}")}
+        {"method": short(track, entry.method), "x": float(f"{max(entry.metrics[key], least) / unit:.4g}")}
         | {"told": metric(entry.metrics[key], key)}
         | look(entry.method, colours)
         for entry in sorted(own, key=lambda entry: entry.metrics[key] * (1 if bytes_ else -1))
     ]
     where = name.split("/")[1]
-    label = f"{title} of {len(rows)} implementations at {where}: best {rows[0]['method']}, {rows[0]['told']}"
+    told = f"{title} of {len(rows)} implementations at {where}: best {rows[0]['method']}, {rows[0]['told']}"
     caption = f"At {where}, the largest shape of the track." + (" In percent." if not bytes_ else "")
     svg = drawing.drawn(drawing.draw_amounts, {"rows": rows, "across": across, "log": bytes_})
     slug = re.sub("[^a-z]", "", key)
-    return [Figure(f"{track.name}-{slug}", svg, title, label, caption, stem(track.name, "tasks"), leads=True)]
+    return [Figure(f"{track.name}-{slug}", svg, title, told, caption, stem(track.name, "tasks"), leads=True)]
 
 
 def _errors(track: Track, entries: Entries, colours: Mapping[str, str]) -> list[Figure]:
     found = _largest(track, entries, "largest_error")
-    if found is None or len([entry for entry in found[1] if "eps" in (entry.tuned.params if entry.tuned else {})]) < 2:
+    if found is None or not any("eps8_s" in entry.metrics for entry in found[1]):
         return []
     name, own = found
     rows = [
-        {"method": _short(entry.method), "x": float(f"{entry.metrics['both_s']:.4g}")}
-        | {"y": float(f"{entry.metrics['largest_error']:.3g}"), "named": True}
+        {"method": text, "x": float(f"{seconds:.4g}"), "y": float(f"{error:.3g}"), "named": True}
         | look(entry.method, colours)
         for entry in own
-        if entry.metrics["largest_error"] > 0
+        for text, seconds, error in _settings(short(track, entry.method), entry.metrics)
+        if error > 0
     ]
     where = name.split("/")[1]
     data = {"rows": rows, "across": "seconds, forward and backward (log scale)", "log": True, "up": "largest error"}
-    label = f"Largest error of a gradient against seconds, of {len(rows)} implementations at {where}"
-    caption = f"At {where}: the largest error of a gradient over its largest magnitude. Lower left is best."
+    told = f"Largest error of a gradient against seconds, of {len(rows)} implementations at {where}"
+    caption = (
+        f"At {where}: the largest error of a gradient over its largest magnitude. Lower left is best. Approximations "
+        "leave out gradients below a threshold: their own, 2^-8 and 2^-16."
+    )
     svg = drawing.drawn(drawing.draw_scatter, data | {"log_up": True})
     return [
-        Figure(f"{track.name}-errors", svg, "Error against time", label, caption, stem(track.name, "tasks"), leads=True)
+        Figure(f"{track.name}-errors", svg, "Error against time", told, caption, stem(track.name, "tasks"), leads=True)
     ]
+
+
+def _settings(name: str, metrics: Mapping[str, float]) -> list[tuple[str, float, float]]:
+    """Time and error of an implementation, and of its other thresholds."""
+    found = [(name, metrics["both_s"], metrics["largest_error"])]
+    for other, eps in COARSER.items():
+        if f"{other}_s" in metrics:
+            found.append((f"{name} 2^{round(math.log2(eps))}", metrics[f"{other}_s"], metrics[f"{other}_error"]))
+    return found

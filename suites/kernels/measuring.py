@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -26,6 +27,7 @@ from suites.kernels.rates import gigabytes, rates
 from suites.kernels.shapes import COARSER, Kind, Shape
 
 BUDGET_S = 0.3  # of the wall, for the rounds of one task in one process
+VARIED = ("cut", "triton_cut")  # whose thresholds are varied
 ROUNDS = 3  # at least: the intervals of boards are over processes, not over a process's rounds
 PRELOAD = ("suites.kernels.warm",)
 GAIN = 64.0  # a threshold times this is allowed of a gradient's largest magnitude: up to 35 is seen where V is 2000
@@ -55,9 +57,8 @@ def gated(kind: Kind, method: Method) -> str:
 
 
 def _impl(method: Method) -> str:
-    """The implementation's id: 'cut' of 'linear_cross_entropy.cut_eps8'."""
-    name = method.id.split(".", 1)[1]
-    return next((name.removesuffix(f"_{end}") for end in COARSER if name.endswith(f"_{end}")), name)
+    """The implementation's id: 'cut' of 'linear_cross_entropy.cut'."""
+    return method.id.split(".", 1)[1]
 
 
 def records(
@@ -73,7 +74,8 @@ def records(
     torch.set_num_threads(shape.threads)
     torch.set_float32_matmul_precision(shape.precision)
     inputs = made(kind.op, shape.sizes, shape.inputs, kind.dtype, kind.device, seed)
-    work = _Work(kind, inputs, {id: method for id, method in methods.items() if not faults[id]})
+    passed = {id: method for id, method in methods.items() if not faults[id]}
+    work = _Work(kind, inputs, passed | _coarser(passed))
     forwards, wholes = work.times(seed)
     exact, machine, control = _exact(kind, inputs), rates(kind, shape), f"{task.kind}.eager"
     each = (time.process_time() - start) / len(cells)
@@ -88,6 +90,11 @@ def records(
             took = wholes[id]
             found = {"speed": wholes[control].median_s / took.median_s, "both_s": took.median_s}
             found |= {"low_s": took.low_s, "high_s": took.high_s, "largest_error": work.error(id, exact)}
+            for name in (other for other in COARSER if f"{id} {other}" in wholes):
+                found |= {
+                    f"{name}_s": wholes[f"{id} {name}"].median_s,
+                    f"{name}_error": work.error(f"{id} {name}", exact),
+                }
             found |= {"forward_s": forwards[id].median_s} if id in forwards else {}
             found |= {"roofline": _share(machine, kind, shape, took.median_s), **gigabytes(machine)}
             if seed == 0:
@@ -98,6 +105,16 @@ def records(
         place = (cell.task.name, cell.task.id, cell.seed, cell.trial)
         status = "error" if fault else "ok"
         yield Record(id, *place, dict(cell.params), status, known, each, _weights(shape), note)
+
+
+def _coarser(methods: Mapping[str, Method]) -> dict[str, Method]:
+    """The approximations at other thresholds, under names that are no methods: for error against time."""
+    return {
+        f"{id} {name}": replace(method, defaults=MappingProxyType({"eps": eps}))
+        for id, method in methods.items()
+        for name, eps in COARSER.items()
+        if _impl(method) in VARIED
+    }
 
 
 class _Work:
