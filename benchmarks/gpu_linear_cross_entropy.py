@@ -4,8 +4,9 @@
     python -m benchmarks.gpu_linear_cross_entropy --shape 4096x1024x128256 --only triton_cut,eager
     python -m benchmarks.gpu_linear_cross_entropy --tiles                to choose tiles
 
-What is fastest is to be pinned in ``kernels/linear_cross_entropy/triton_tiles.py``. A shape is N x D x V, in bfloat16, drawn as in ``benchmarks.linear_cross_entropy``. Times are medians, in ms, of forward
-and backward; ``beyond`` is the peak of memory over live inputs, less the gradients themselves.
+What is fastest is to be pinned in ``kernels/linear_cross_entropy/triton_tiles.py``. A shape is N x D x V, in bfloat16,
+drawn as in ``benchmarks.linear_cross_entropy``. Times are medians, in ms, of forward and backward; ``beyond`` is the
+peak of memory over live inputs, less the gradients themselves.
 """
 
 from __future__ import annotations
