@@ -33,8 +33,8 @@ class Strict(torch.autograd.Function):
 
 @pytest.fixture
 def loaded(monkeypatch):
-    """Imports a peer's file with a stand-in for its package, which has one function; afterwards neither is there."""
-    names = []
+    """Imports a peer's file with a stand-in for its package, which has one function; afterwards all is as before."""
+    before = {}
 
     def load(name, package, function):
         monkeypatch.setattr(registry, "_registered", {})
@@ -44,13 +44,14 @@ def loaded(monkeypatch):
             module.__spec__, module.__path__ = ModuleSpec(module.__name__, None), []
             monkeypatch.setitem(sys.modules, module.__name__, module)
         setattr(module, function.__name__, function)
-        sys.modules.pop(name, None)
-        names.append(name)
+        before[name] = sys.modules.pop(name, None)
         return importlib.import_module(name)
 
     yield load
-    for name in names:
+    for name, module in before.items():
         sys.modules.pop(name, None)
+        if module:
+            sys.modules[name] = module
 
 
 def inputs():
