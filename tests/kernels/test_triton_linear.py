@@ -138,6 +138,16 @@ def test_extreme_and_masked_logits(impl):
 
 
 @every
+def test_log_sum_exps_far_from_0_lose_nothing(impl):
+    """The logits are integers, exact in float32; their log-sum-exp is none, and its rounding would be that of all p."""
+    inputs = case(bias=True)
+    for name in ("hidden", "weight"):
+        inputs[name] = inputs[name].round().clamp(-1, 1)
+    inputs["bias"] = torch.full_like(inputs["bias"], 8192.0)
+    assert against(impl, {"far": inputs}).faults == ()
+
+
+@every
 def test_nan_is_seen(impl):
     inputs = case(bias=True)
     inputs["hidden"][3] = torch.nan
