@@ -113,6 +113,7 @@ def _linear(dtype: torch.dtype) -> None:
     for id, depth, terms, biased in (
         ("triton_cut", 128, Terms(None, 0.0, 0.0), False),
         ("triton_cut", 144, Terms(30.0, 0.0, 0.1), True),
+        ("triton_exact", 128, Terms(None, 0.0, 0.0), False),
         ("triton_exact", 120, Terms(None, 0.1, 0.0), False),  # rows of no multiple of 16 elements
     ):
         hidden, weight = (torch.zeros(n, depth, dtype=dtype).requires_grad_() for n in (256, 1000))

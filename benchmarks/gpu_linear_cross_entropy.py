@@ -2,11 +2,11 @@
 
     python -m benchmarks.gpu_linear_cross_entropy                        the size of table 1 of cut cross-entropy
     python -m benchmarks.gpu_linear_cross_entropy --shape 4096x1024x128256 --only triton_cut,eager
-    python -m benchmarks.gpu_linear_cross_entropy --tiles                to choose tiles: the fastest are to be pinned
-                                                                         in kernels/linear_cross_entropy/triton_tiles.py
+    python -m benchmarks.gpu_linear_cross_entropy --tiles                to choose tiles
 
-A shape is N x D x V, in bfloat16, drawn as in ``benchmarks.linear_cross_entropy``. Times are medians, in ms, of forward
-and backward; ``beyond`` is the peak of memory over live inputs, less the gradients themselves.
+What is fastest is to be pinned in ``kernels/linear_cross_entropy/triton_tiles.py``. A shape is N x D x V, in bfloat16,
+drawn as in ``benchmarks.linear_cross_entropy``. Times are medians, in ms, of forward and backward; ``beyond`` is the
+peak of memory over live inputs, less the gradients themselves.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def parts_ms(inputs: tuple[Tensor, Tensor, Tensor], tiles: Tiles, rounds: int) -
         "d_hidden": lambda: dataclasses.replace(both, weight=None).fill_(layer, factors, kept, tiles),
         "d_weight": lambda: dataclasses.replace(both, hidden=None).fill_(layer, factors, kept, tiles),
     }
-    share = len(kept.by_row.blocks) / (-(-len(hidden) // tiles.rows) * -(-len(weight) // tiles.classes))
+    share = len(kept.by_class.blocks) / (-(-len(hidden) // tiles.rows) * -(-len(weight) // tiles.classes))
     return {name: taken_ms(call, rounds) for name, call in calls.items()} | {"% of tiles kept": 100 * share}
 
 

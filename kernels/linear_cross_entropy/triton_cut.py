@@ -3,9 +3,10 @@ probable classes only.
 
 What differs from the paper: the forward pass keeps the largest logit of each row in each block of classes, until the
 log-sum-exp is known. So what can be left out is known before anything is recomputed, row by row instead of tile by
-tile, and the backward pass gathers the rows that a block is left with. Its two products take the gradients from lists,
-in two runs, and nothing is added to in memory: no locks, no atomic operations, float32 sums, the same bits each time.
-The mean logit of a class, by which the vocabulary is sorted, is that of the mean hidden state, known before all.
+tile, and the backward pass gathers the rows that a block is left with. The gradients of hidden states and weight are
+made one after the other, from logits recomputed for each: so either is summed in float32 in an order that is always the
+same, without locks or atomic operations, and the first uses the memory of the second. The mean logit of a class, by
+which the vocabulary is sorted, is that of the mean hidden state, known before all.
 """
 
 from __future__ import annotations

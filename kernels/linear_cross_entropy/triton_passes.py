@@ -345,6 +345,55 @@ def _d_hidden(  # type: ignore[no-untyped-def]
     tl.store(out + rows.to(tl.int64)[:, None] * D + depth[None, :], total, mask=inside)
 
 
+@triton.jit
+def _products(  # type: ignore[no-untyped-def]
+    gradients,
+    weight,
+    order,
+    tiles,
+    blocks,
+    out,
+    N,
+    V,
+    D,
+    weight_stride,
+    ROWS: tl.constexpr,
+    CLASSES: tl.constexpr,
+    DEPTH: tl.constexpr,
+    STEP: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """What a listed tile adds to the gradients of its hidden states, of a part of their depth."""
+    t = tl.program_id(0)
+    depth = tl.program_id(1) * DEPTH + tl.arange(0, DEPTH)
+    row = tl.arange(0, ROWS)
+    block = tl.load(blocks + t)
+    total = tl.zeros((ROWS, DEPTH), tl.float32)
+    for k in range(0, CLASSES, STEP):
+        step = k + tl.arange(0, STEP)
+        place = row[:, None] * CLASSES + step[None, :]
+        gradient = tl.load((gradients + tl.cast(t, tl.int64) * (ROWS * CLASSES)) + place)
+        at = block * CLASSES + step
+        classes = _classes_at(at, order, V)
+        inside = (at < V)[:, None] & (depth < D)[None, :]
+        part = tl.load(weight + classes.to(tl.int64)[:, None] * weight_stride + depth[None, :], mask=inside, other=0.0)
+        total = tl.dot(gradient, part, total, input_precision=PRECISION)
+    inside = (tl.load(tiles + t * ROWS + row) < N)[:, None] & (depth < D)[None, :]
+    tl.store((out + tl.cast(t, tl.int64) * ROWS * D) + row[:, None] * D + depth[None, :], total, mask=inside)
+
+
+@triton.jit
+def _collect(products, slots, starts, totals, D, DEPTH: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Add to a row's total what the tiles have for it, in their order."""
+    row = tl.program_id(0)
+    depth = tl.program_id(1) * DEPTH + tl.arange(0, DEPTH)
+    at = totals + tl.cast(row, tl.int64) * D + depth
+    total = tl.load(at, mask=depth < D, other=0.0)
+    for i in range(tl.load(starts + row), tl.load(starts + row + 1)):
+        total += tl.load(products + tl.load(slots + i) * D + depth, mask=depth < D, other=0.0)
+    tl.store(at, total, mask=depth < D)
+
+
 def log_sum_exp(layer: Layer, tile: Tile, *, sums: bool, tops: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Of the logits' rows: log-sum-exp (N,) float64; their sum (N,) with ``sums``; and with ``tops`` the maximum in
     each block of ``tile.classes`` classes, (blocks, N) float32.
@@ -542,3 +591,33 @@ def d_hidden_(layer: Layer, gradients: Tensor, chunk: Chunk, tile: Tile, out: Te
             num_warps=tile.warps,
             num_stages=tile.stages,
         )
+
+
+def add_listed_(layer: Layer, gradients: Tensor, chunk: Chunk, tile: Tile, products: Tensor, totals: Tensor) -> None:
+    """Add to ``totals`` (N, D) float32 what a chunk's listed tiles give; ``products`` is room for rows of tiles x D."""
+    (n, depth), classes = layer.hidden.shape, len(layer.weight)
+    listed = chunk.rows.view(-1)
+    ordered, slots = listed.sort(stable=True)
+    starts = torch.searchsorted(ordered, torch.arange(n + 1, dtype=torch.int32, device=listed.device)).int()
+    across = min(1024, triton.next_power_of_2(depth))
+    with there(totals):
+        _products[len(chunk.blocks), triton.cdiv(depth, tile.depth)](
+            gradients,
+            layer.weight,
+            layer.order,
+            chunk.rows,
+            chunk.blocks,
+            products,
+            n,
+            classes,
+            depth,
+            layer.weight.stride(0),
+            ROWS=tile.rows,
+            CLASSES=tile.classes,
+            DEPTH=tile.depth,
+            STEP=STEP,
+            PRECISION=precision(),
+            num_warps=tile.warps,
+            num_stages=tile.stages,
+        )
+        _collect[n, triton.cdiv(depth, across)](products, slots, starts, totals, depth, DEPTH=across, num_warps=4)

@@ -1,7 +1,8 @@
 """Which tiles of rows and classes the backward pass handles: all, or those with a probability that counts.
 
 A plan lists tiles in groups whose sum one program takes: those of a block of classes, for the gradient of the weight,
-or those of a block of rows, for that of the hidden states.
+or those of a block of rows, for that of the hidden states. A tile of what counts is a block of classes and the rows in
+which one of them is likely.
 """
 
 from __future__ import annotations
@@ -48,13 +49,19 @@ class Plan:
             yield Chunk(self.rows[some], self.blocks[some], self.starts, first, last - first, self.listed)
             first = last
 
+    def pieces(self, tiles: int) -> Iterator[Chunk]:
+        """So many tiles at once, wherever groups begin."""
+        for start in range(0, len(self.blocks), tiles):
+            some = slice(start, start + tiles)
+            yield Chunk(self.rows[some], self.blocks[some], self.starts, 0, 0, self.listed)
+
 
 @dataclass(frozen=True)
 class Plans:
     """What both gradients need."""
 
     by_class: Plan
-    by_row: Plan
+    by_row: Plan | None  # none where tiles are lists of rows
 
 
 def _starts(counts: Tensor) -> Tensor:
@@ -86,19 +93,11 @@ def _by_class(kept: Tensor, rows: int) -> Plan:
     return Plan(listed, blocks, starts, True)
 
 
-def _by_row(kept: Tensor, rows: int) -> Plan:
-    """For each block of consecutive rows, the blocks of classes that any of them keeps."""
-    short = -kept.shape[1] % rows
-    tiles = torch.nn.functional.pad(kept, (0, short)).view(len(kept), -1, rows).any(2)
-    row, block = tiles.T.nonzero(as_tuple=True)
-    return Plan(row.int(), block.int(), _starts(tiles.sum(0)), False)
-
-
 def kept_tiles(kept: Tensor, rows: int) -> Plans:
     """Plans of the pairs of a block of classes and a row that are true in ``kept`` (blocks, N), in tiles of so many
-    rows. Waits for the device, since the lists are as long as what is kept.
+    rows. Of all tiles, where most are true. Waits for the device, since the lists are as long as what is kept.
     """
     class_blocks, n = kept.shape
     if int(kept.sum()) > MOSTLY * kept.numel():
         return every_tile(-(-n // rows), class_blocks, kept.device)
-    return Plans(_by_class(kept, rows), _by_row(kept, rows))
+    return Plans(_by_class(kept, rows), None)

@@ -9,7 +9,7 @@ from triton_place import DEVICE, INTERPRETED, drawn, labels, on_a_gpu
 import kernels
 from kernels.linear_cross_entropy.triton_plan import MOSTLY
 from kernels.linear_cross_entropy.triton_tiles import SMALL
-from kernels.registry import Unsupported
+from kernels.registry import Unsupported, on
 from lossboard.measure import gate
 from reference.ops.linear_cross_entropy import linear_cross_entropy, logits_of
 
@@ -138,6 +138,16 @@ def test_extreme_and_masked_logits(impl):
 
 
 @every
+def test_log_sum_exps_far_from_0_lose_nothing(impl):
+    """The logits are integers, exact in float32; their log-sum-exp is none, and its rounding would be that of all p."""
+    inputs = case(bias=True)
+    for name in ("hidden", "weight"):
+        inputs[name] = inputs[name].round().clamp(-1, 1)
+    inputs["bias"] = torch.full_like(inputs["bias"], 8192.0)
+    assert against(impl, {"far": inputs}).faults == ()
+
+
+@every
 def test_nan_is_seen(impl):
     inputs = case(bias=True)
     inputs["hidden"][3] = torch.nan
@@ -160,6 +170,22 @@ def test_one_dtype():
     inputs["weight"] = inputs["weight"].bfloat16()
     with pytest.raises(Unsupported, match="one dtype"):
         kernels.linear_cross_entropy(**inputs, impl="triton_cut")
+
+
+@on_a_gpu
+@pytest.mark.parametrize("impl", sorted({"apple_cut", "liger"} & set(on("linear_cross_entropy", "cuda"))))
+def test_kernels_of_others(impl):
+    inputs = case(256, 128, 1000, dtype=torch.bfloat16)
+    found, expected = [], []
+    for function, results in (
+        (functools.partial(kernels.linear_cross_entropy, impl=impl), found),
+        (linear_cross_entropy, expected),
+    ):
+        leaves = [inputs[name].clone().requires_grad_() for name in ("hidden", "weight")]
+        loss = function(*leaves, inputs["target"], reduction="sum")
+        results += [loss.detach(), *torch.autograd.grad(loss, leaves)]
+    for ours, theirs in zip(found, expected, strict=True):
+        assert (ours.float() - theirs.float()).abs().max() < 0.02 * theirs.float().abs().max()
 
 
 @on_a_gpu
