@@ -25,9 +25,10 @@ from benchmarks.linear_cross_entropy import peaked, step
 from kernels.gpu import DEVICE
 from kernels.linear_cross_entropy.blocked import EPS
 from kernels.linear_cross_entropy.terms import Terms
+from kernels.linear_cross_entropy.triton_backward import Factors
 from kernels.linear_cross_entropy.triton_cut import by_mean_logit, plans
+from kernels.linear_cross_entropy.triton_forward import Layer, log_sum_exp
 from kernels.linear_cross_entropy.triton_gradients import Gradients
-from kernels.linear_cross_entropy.triton_passes import Factors, Layer, log_sum_exp
 from kernels.linear_cross_entropy.triton_tiles import Tiles, pinned
 from kernels.registry import on
 

@@ -21,8 +21,9 @@ from torch import Tensor
 from kernels.gpu import DEVICE, FLOATS
 from kernels.linear_cross_entropy.blocked import EPS
 from kernels.linear_cross_entropy.terms import Terms, filterable
+from kernels.linear_cross_entropy.triton_backward import Factors
+from kernels.linear_cross_entropy.triton_forward import Layer, log_sum_exp, own_logits
 from kernels.linear_cross_entropy.triton_gradients import Gradients
-from kernels.linear_cross_entropy.triton_passes import Factors, Layer, log_sum_exp, own_logits
 from kernels.linear_cross_entropy.triton_plan import Plans, every_tile, kept_tiles
 from kernels.linear_cross_entropy.triton_tiles import Tiles, pinned
 from kernels.registry import Unsupported, kernel

@@ -11,15 +11,8 @@ from torch import Tensor
 
 from kernels.gpu import multiprocessors
 from kernels.linear_cross_entropy.terms import subtract_uniform_
-from kernels.linear_cross_entropy.triton_passes import (
-    Factors,
-    Layer,
-    add_listed_,
-    d_bias_,
-    d_hidden_,
-    d_weight_,
-    gradients_,
-)
+from kernels.linear_cross_entropy.triton_backward import Factors, add_listed_, d_bias_, d_hidden_, d_weight_, gradients_
+from kernels.linear_cross_entropy.triton_forward import Layer
 from kernels.linear_cross_entropy.triton_plan import Plan, Plans
 from kernels.linear_cross_entropy.triton_tiles import Tiles
 

@@ -56,7 +56,7 @@ def test_odd_logits_are_as_the_definition_has_them(impl, values, repeats):
 
 
 @every
-@pytest.mark.parametrize("place", [0, 9000, 9999])
+@pytest.mark.parametrize("place", [0, 9999])
 @pytest.mark.parametrize("value", [NAN, INF, -INF, 50.0])
 def test_one_odd_value_anywhere_in_a_row(impl, place, value):
     x = drawn(2, 10000)
