@@ -28,7 +28,7 @@ class Timed:
 
 
 class Measured:
-    """Bytes at the peak of a call beyond those that were live before it: one number, which hardly varies."""
+    """Bytes at the peak of a call beyond those that were live before it: one number, without an interval."""
 
     unit = "bytes"
 
