@@ -355,8 +355,9 @@ def draw_sizes(data: Data) -> Any:
     places = spread([math.log(row["y"]) for row in ends], 13 * span / HIGH)
     labels = [{**row, "at": math.exp(place)} for row, place in zip(ends, places, strict=True)]
     sizes = sorted({row["x"] for row in rows})
-    power = "'2^' + round(log(datum.value) / log(2))"
-    powers = alt.Axis(grid=True, values=sizes[:: -(-len(sizes) // 9)], labelExpr=power, labelOverlap=True)
+    even = all(math.log2(size).is_integer() for size in sizes)
+    text = "'2^' + round(log(datum.value) / log(2))" if even else "format(datum.value, ',')"
+    powers = alt.Axis(grid=True, values=sizes[:: -(-len(sizes) // 9)], labelExpr=text, labelOverlap=True)
     x = alt.X("x:Q", title=data["across"], scale=alt.Scale(type="log", base=2, nice=False), axis=powers)
     fixed = alt.Scale(type="log", domain=[low, high], nice=False)
     y = alt.Y("y:Q", title=data["up"], scale=fixed, axis=alt.Axis(grid=True, tickCount=4, format="~s"))

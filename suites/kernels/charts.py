@@ -24,6 +24,7 @@ def figures(track: Track, board: Board, entries: Entries) -> list[Figure]:
     colours = highlights(ranked, f"{track.kind}.eager")
     return [
         *_sizes(track, entries, colours),
+        *_classes(track, entries, colours),
         *_amounts(track, entries, colours, "extra_bytes", "Memory", "MiB beyond inputs and outputs", 2.0**20),
         *_amounts(
             track, entries, colours, "roofline", "Share of the roofline", "share of what this machine can do", 1.0
@@ -55,6 +56,33 @@ def _sizes(track: Track, entries: Entries, colours: Mapping[str, str]) -> list[F
     svg = drawing.drawn(drawing.draw_sizes, data)
     return [
         Figure(f"{track.name}-sizes", svg, "Time against size", told, caption, stem(track.name, "tasks"), leads=True)
+    ]
+
+
+def _classes(track: Track, entries: Entries, colours: Mapping[str, str]) -> list[Figure]:
+    """Memory against the number of classes, of drawn inputs."""
+    shapes = {task.name: task.parts["shape"] for task in track.tasks}
+    wanted = {
+        name: s for name, s in shapes.items() if len(s.sizes) == 3 and (s.inputs, s.precision) == ("zipf", "highest")
+    }
+    if len({shape.sizes[2] for shape in wanted.values()}) < 2:
+        return []
+    rows = [
+        {"method": short(track, entry.method), "x": shape.sizes[2]}
+        | {"y": float(f"{max(entry.metrics['extra_bytes'], 2.0**12) / 2.0**20:.4g}")}
+        | look(entry.method, colours)
+        for name, shape in wanted.items()
+        for entry in entries[name]
+        if "extra_bytes" in entry.metrics
+    ]
+    if not rows:
+        return []
+    told = f"Memory against the number of classes, of {len({row['method'] for row in rows})} implementations"
+    where = ", ".join(name.split("/")[1] for name in wanted)
+    caption = f"MiB at the peak beyond inputs and gradients, at {where} (rows x width x classes)."
+    svg = drawing.drawn(drawing.draw_sizes, {"rows": rows, "across": "classes", "up": "MiB"})
+    return [
+        Figure(f"{track.name}-classes", svg, "Memory against classes", told, caption, stem(track.name, "tasks"), True)
     ]
 
 
