@@ -356,8 +356,8 @@ def draw_sizes(data: Data) -> Any:
     labels = [{**row, "at": math.exp(place)} for row, place in zip(ends, places, strict=True)]
     sizes = sorted({row["x"] for row in rows})
     even = all(math.log2(size).is_integer() for size in sizes)
-    text = "'2^' + round(log(datum.value) / log(2))" if even else "format(datum.value, ',')"
-    powers = alt.Axis(grid=True, values=sizes[:: -(-len(sizes) // 9)], labelExpr=text, labelOverlap=True)
+    written = "'2^' + round(log(datum.value) / log(2))" if even else "format(datum.value, ',')"
+    powers = alt.Axis(grid=True, values=sizes[:: -(-len(sizes) // 9)], labelExpr=written, labelOverlap=True)
     x = alt.X("x:Q", title=data["across"], scale=alt.Scale(type="log", base=2, nice=False), axis=powers)
     fixed = alt.Scale(type="log", domain=[low, high], nice=False)
     y = alt.Y("y:Q", title=data["up"], scale=fixed, axis=alt.Axis(grid=True, tickCount=4, format="~s"))
