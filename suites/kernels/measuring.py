@@ -9,6 +9,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 import torch
+import torch._dynamo
 from torch import Tensor
 
 from kernels.registry import implementation
@@ -71,6 +72,7 @@ def records(
     """The records of a task's cells, all of one seed."""
     shape: Shape = task.parts["shape"]
     seed, start = cells[0].seed, time.process_time()
+    torch._dynamo.reset()  # it compiles a function for eight shapes at most, and then runs it as it is
     torch.set_num_threads(shape.threads)
     torch.set_float32_matmul_precision(shape.precision)
     inputs = made(kind.op, shape.sizes, shape.inputs, kind.dtype, kind.device, seed)

@@ -79,7 +79,7 @@ def test_in_place(impl):
     x = drawn(2, 9000)
     expected = softmax(x)
     assert kernels.softmax(x, out=x, impl=impl) is x
-    torch.testing.assert_close(x, expected, rtol=4e-6, atol=0)
+    torch.testing.assert_close(x, expected, rtol=5e-6, atol=0)
 
 
 @pytest.mark.parametrize("shape", [(3, 200), (2, 40000), (6, 33000)])
@@ -88,7 +88,7 @@ def test_the_choice_by_size(shape, dtype):
     x = drawn(*shape, dtype=dtype)
     found = kernels.softmax(x, impl="triton_auto")
     torch.testing.assert_close(
-        found, softmax(x.double()).to(dtype), rtol=2e-6 if dtype is torch.float32 else 1e-2, atol=0
+        found, softmax(x.double()).to(dtype), rtol=5e-6 if dtype is torch.float32 else 1e-2, atol=0
     )
 
 
