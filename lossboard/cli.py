@@ -75,10 +75,11 @@ def main() -> None:
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="losses, suites, tasks or datasets.")] = "losses", as_json: AsJson = False
+    what: Annotated[str, typer.Argument(help="losses, methods, suites, tasks or datasets.")] = "losses",
+    as_json: AsJson = False,
 ) -> None:
-    """List losses, suites, tasks or datasets."""
-    listings = {"losses": _losses, "suites": _suites, "tasks": _tasks, "datasets": _datasets}
+    """List losses, methods of every suite, suites, tasks or datasets."""
+    listings = {"losses": _losses, "methods": _methods, "suites": _suites, "tasks": _tasks, "datasets": _datasets}
     if what not in listings:
         raise UsageError(f"cannot list '{what}'; {protocol.nearest(what, listings)}")
     rows = listings[what]()
@@ -113,6 +114,17 @@ def _losses() -> list[dict[str, object]]:
             "source": source(m.module),
         }
         for m in catalogue("loss").values()
+    ]
+
+
+def _methods() -> list[dict[str, object]]:
+    from lossboard.run import suite_methods
+
+    loaded = [protocol.load(name) for name in protocol.available()]
+    return [
+        {"id": m.id, "suite": suite.name, "kind": m.kind, "module": m.module, "tags": list(m.tags)}
+        for suite in loaded
+        for m in suite_methods(suite).values()
     ]
 
 
