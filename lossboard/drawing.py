@@ -260,7 +260,7 @@ def draw_history(data: Data) -> Any:
 
     commits, lines, log = data["commits"], data["lines"], data["log"]
     low, high = _ends([p[end] for line in lines for p in line["points"] for end in ("low", "high")], log)
-    low = low if log else max(low, 0.0)
+    low = low if log else 0.0  # so that small changes look small
     points = [
         point | {key: line[key] for key in ("name", "colour", "shape")} for line in lines for point in line["points"]
     ]
