@@ -66,8 +66,10 @@ for path in sorted(ROOT.glob("suites/*/suite.toml")):
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests; pytest options after --."""
-    session.run(environment(session), "-m", "pytest", *session.posargs, external=True)
+    """Run the tests; pytest options after --. All of them run on every core, a file in one process."""
+    whole = all(option.startswith("-") for option in session.posargs)
+    cores = ["-n", "auto", "--dist", "loadfile"] if whole else []
+    session.run(environment(session), "-m", "pytest", *cores, *session.posargs, external=True)
 
 
 @nox.session
