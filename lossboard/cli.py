@@ -433,7 +433,8 @@ def board(
     elif markdown:
         print("\n\n".join(map(show.board_markdown, cut)))
     elif any(shown.rows for shown in cut):
-        for shown, (part, own) in zip(cut, parts, strict=True):
+        measured = [(shown, *part) for shown, part in zip(cut, parts, strict=True) if shown.rows]
+        for shown, part, own in measured:
             show.console.print(show.board_table(shown), soft_wrap=not show.console.is_terminal)
             if details:
                 show.console.print(_details(pinned, part, own, shown), soft_wrap=not show.console.is_terminal)
