@@ -6,7 +6,7 @@ from torch import Tensor
 from reference.methods import Range, multilabel_loss
 from reference.softmax import softmax
 
-SCALINGS = 30  # of rows and columns; the authors' code ends after 50, or once sums are within 1e-6 of 1
+SCALINGS = 50  # of rows and columns, as in the authors' code, which ends before where all sums are near enough to 1
 LEAST = 1e-10  # below which a sum counts as this, as in the authors' code
 
 
@@ -34,7 +34,7 @@ def neural_ndcg(logits: Tensor, target: Tensor, *, temperature: float = 1.0) -> 
     \hat P_{rl} \propto \exp \frac{(L + 1 - 2 r) z_l - \sum_k |z_l - z_k|}{\tau} $$
 
     P is scaled until its columns sum to 1 too. tau is the temperature: near zero it is the nDCG of the sorted labels,
-    all of them. A sample without labels has neither loss nor gradient. Takes N L L numbers for each of 30 scalings. The
+    all of them. A sample without labels has neither loss nor gradient. Takes N L L numbers for each of 50 scalings. The
     default is that of the authors' code.
     """
     matrix = doubly_stochastic(soft_sort(logits, temperature))
