@@ -21,7 +21,9 @@ def batch(n, classes, *, scale=2.0, dtype=torch.float64, seed=0):
 
 def supplied(method, logits):
     counts = torch.arange(logits.shape[-1]) ** 3  # one class has no training sample
-    return {k: v.to(logits) for k, v in {"counts": counts, "progress": torch.tensor(0.9)}.items() if k in method.supplied}
+    return {
+        k: v.to(logits) for k, v in {"counts": counts, "progress": torch.tensor(0.9)}.items() if k in method.supplied
+    }
 
 
 def values(method, logits, target, **hyperparameters):
