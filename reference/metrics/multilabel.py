@@ -9,12 +9,15 @@ from reference.metrics.multilabel_ranking import (
     aucs,
     average_precisions,
     coverage,
+    entries,
     label_ranking_average_precision,
+    labels_of_rows,
     ndcg_at,
     precision_at,
     propensities,
     propensity_scored_precision_at,
     ranking_loss,
+    rows_of_labels,
 )
 
 CUTS = (1, 3, 5)  # of what is measured among the first k labels, as far as there are labels
@@ -33,23 +36,24 @@ def ranking_metrics(scores: Tensor, target: Tensor, counts: Tensor, rows: int) -
     ``map`` is the mean over the labels that some row has, ``map_all`` counts the others as 0; ``map_head``,
     ``map_medium`` and ``map_tail`` are ``map`` within groups. What no label or row defines is left out.
     """
-    ap, auc = average_precisions(scores, target), aucs(scores, target)
-    found = {
+    by_label, by_row = rows_of_labels(scores, target), labels_of_rows(scores, target)
+    ap, auc = average_precisions(by_label), aucs(by_label)
+    found: dict[str, Tensor | float] = {
         "map": ap.nanmean(),
         "map_all": ap.nan_to_num(0.0).mean(),
         **{f"map_{name}": ap[group].nanmean() for name, group in frequency_groups(counts).items()},
         "macro_auc": auc.nanmean(),
-        "micro_auc": aucs(scores.reshape(-1, 1), target.reshape(-1, 1))[0],
-        "lrap": label_ranking_average_precision(scores, target),
-        "ranking_loss": ranking_loss(scores, target),
-        "coverage": coverage(scores, target),
-        "one_error": 1 - precision_at(1, scores, target),
+        "micro_auc": aucs(entries(scores, target))[0],
+        "lrap": label_ranking_average_precision(by_row),
+        "ranking_loss": ranking_loss(by_row),
+        "coverage": coverage(by_row),
+        "one_error": 1 - precision_at(1, by_row),
     }
     propensity = propensities(counts, rows)
     for k in (k for k in CUTS if k <= scores.shape[-1]):
-        found[f"p{k}"] = precision_at(k, scores, target)
-        found[f"ndcg{k}"] = ndcg_at(k, scores, target)
-        found[f"psp{k}"] = propensity_scored_precision_at(k, scores, target, propensity)
+        found[f"p{k}"] = precision_at(k, by_row)
+        found[f"ndcg{k}"] = ndcg_at(k, by_row)
+        found[f"psp{k}"] = propensity_scored_precision_at(k, by_row, propensity)
     return {name: float(value) for name, value in found.items() if not math.isnan(value)}
 
 

@@ -1,45 +1,54 @@
-"""Metrics of the order that scores give, for many labels at once: of samples by a label, and of labels by a sample.
+"""Metrics of the order that scores give: of samples by a label, and of labels by a sample.
 
-Scores (N, L) may be logits or probabilities, targets (N, L) are 0 or 1; everything is computed in float64. Ties are
-never broken: average precision and LRAP take a precision at the end of its group of ties, AUC counts a tied pair half,
-and what is cut at k takes the mean over all orders of the tied labels. That is what scikit-learn does.
+Both begin with the same sorting, of each row of an array: :func:`labels_of_rows` and :func:`rows_of_labels` make it of
+scores (N, L), logits or probabilities, and targets (N, L), 0 or 1; everything is computed in float64. Ties are never
+broken: average precision takes the precision at the end of its group of ties, AUC counts a tied pair half, and what is
+cut at k takes the mean over all orders of the tied labels. That is what scikit-learn does.
 """
+
+from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 
-def average_precisions(scores: Tensor, target: Tensor) -> Tensor:
-    """Average precision of each label, (L,): the mean over its rows of the precision at their score; NaN without any."""
-    ascending, present = _by_label(scores, target)
-    start = torch.searchsorted(ascending, ascending)  # of a score's group of ties
-    at_least = ascending.shape[-1] - start
-    hits = _sums(present.flip(-1)).gather(-1, at_least)
-    return (present * hits / at_least).sum(-1) / present.sum(-1)
+@dataclass(frozen=True)
+class Ordered:
+    """Rows sorted by score, the lowest first: (M, K) each."""
+
+    present: Tensor  # the targets in that order, in float64
+    order: Tensor  # where each entry was
+    start: Tensor  # how many entries of the row have lower scores
+    end: Tensor  # how many have no higher scores
+
+    @property
+    def at_least(self) -> Tensor:
+        """How many entries of the row have scores that are no lower."""
+        return self.present.shape[-1] - self.start
 
 
-def aucs(scores: Tensor, target: Tensor) -> Tensor:
-    """Area under the ROC curve of each label, (L,); NaN where a side is empty."""
-    below, equal, pairs = ordered_pairs(scores, target)
-    return (below + equal / 2) / pairs
+def labels_of_rows(scores: Tensor, target: Tensor) -> Ordered:
+    """The labels of each row in the order of their scores."""
+    ascending, order = scores.double().sort(-1)
+    size = scores.shape[-1]
+    index = torch.arange(size, device=scores.device)
+    higher = ascending.diff(dim=-1) > 0
+    start = torch.where(pad(higher, (1, 0), value=True), index, 0).cummax(-1).values
+    end = torch.where(pad(higher, (0, 1), value=True), index + 1, size).flip(-1).cummin(-1).values.flip(-1)
+    return Ordered(target.double().gather(-1, order), order, start, end)
 
 
-def ordered_pairs(scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """How many pairs of a row with the label and one without are in order, tied, and there at all: (L,) each."""
-    ascending, present = _by_label(scores, target)
-    absent = _sums(1 - present)
-    start = torch.searchsorted(ascending, ascending)
-    end = torch.searchsorted(ascending, ascending, right=True)
-    below, through = absent.gather(-1, start), absent.gather(-1, end)
-    pairs = present.sum(-1) * absent[..., -1]
-    return (present * below).sum(-1), (present * (through - below)).sum(-1), pairs
+def rows_of_labels(scores: Tensor, target: Tensor) -> Ordered:
+    """The rows of each label in the order of their scores."""
+    return labels_of_rows(scores.mT.contiguous(), target.mT)
 
 
-def _by_label(scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Each label's scores in ascending order, and its targets in that order: (L, N) both."""
-    ascending, order = scores.double().mT.contiguous().sort(-1)
-    return ascending, target.double().mT.gather(-1, order)
+def entries(scores: Tensor, target: Tensor) -> Ordered:
+    """All entries in the order of their scores, as one row: (1, N L)."""
+    return labels_of_rows(scores.reshape(1, -1), target.reshape(1, -1))
 
 
 def _sums(values: Tensor) -> Tensor:
@@ -47,36 +56,53 @@ def _sums(values: Tensor) -> Tensor:
     return pad(values.cumsum(-1), (1, 0))
 
 
-def label_ranking_average_precision(scores: Tensor, target: Tensor) -> float:
-    """The mean over rows of the average precision of their labels; a row without labels counts 1, as in libraries."""
-    return float(average_precisions(scores.mT, target.mT).nan_to_num(1.0).mean())
+def average_precisions(ordered: Ordered) -> Tensor:
+    """The mean over a row's present entries of the precision at their score, (M,); NaN without any."""
+    hits = _sums(ordered.present.flip(-1)).gather(-1, ordered.at_least)
+    return (ordered.present * hits / ordered.at_least).sum(-1) / ordered.present.sum(-1)
 
 
-def ranking_loss(scores: Tensor, target: Tensor) -> float:
-    """The share of a row's pairs of a present and an absent label that are not in order, ties included; 0 of none."""
-    below, _, pairs = ordered_pairs(scores.mT, target.mT)
-    return float((1 - below / pairs).nan_to_num(0.0).mean())
+def pairs_in_order(ordered: Ordered) -> tuple[Tensor, Tensor, Tensor]:
+    """How many pairs of a present and an absent entry are in order, tied, and there at all: (M,) each."""
+    absent = _sums(1 - ordered.present)
+    below, through = absent.gather(-1, ordered.start), absent.gather(-1, ordered.end)
+    every = ordered.present.sum(-1) * absent[..., -1]
+    return (ordered.present * below).sum(-1), (ordered.present * (through - below)).sum(-1), every
 
 
-def coverage(scores: Tensor, target: Tensor) -> float:
+def aucs(ordered: Ordered) -> Tensor:
+    """The area under the ROC curve of each row, (M,); NaN where all entries are present or none is."""
+    below, tied, every = pairs_in_order(ordered)
+    return (below + tied / 2) / every
+
+
+def label_ranking_average_precision(labels: Ordered) -> float:
+    """The mean average precision of rows of labels; one without labels counts 1, as in libraries."""
+    return float(average_precisions(labels).nan_to_num(1.0).mean())
+
+
+def ranking_loss(labels: Ordered) -> float:
+    """The share of a row's pairs that are not in order, ties included; 0 of a row without pairs."""
+    below, _, every = pairs_in_order(labels)
+    return float((1 - below / every).nan_to_num(0.0).mean())
+
+
+def coverage(labels: Ordered) -> float:
     """How far down the order of labels a row's lowest present one is, in the mean; 0 of a row without labels."""
-    lowest = torch.where(target > 0, scores, torch.inf).amin(-1, keepdim=True)
-    return float((scores >= lowest).sum(-1).double().mean())
+    return float((labels.present * labels.at_least).amax(-1).mean())
 
 
-# -- the first k labels of a sample ------------------------------------------------------------------------------------
+# -- the first k labels of a row ---------------------------------------------------------------------------------------
 
 
-def expected_weights(scores: Tensor, weights: Tensor) -> Tensor:
-    """The weight of each label's rank, the mean over the ranks that ties leave open: (N, L).
+def expected_weights(labels: Ordered, weights: Tensor) -> Tensor:
+    """The weight of each label's rank, the mean over the ranks that ties leave open, in the order of scores: (N, L).
 
     ``weights`` (L,) are those of ranks 1, 2, ...
     """
-    descending = (-scores.double()).sort(-1).values
-    above = torch.searchsorted(descending, -scores.double())
-    through = torch.searchsorted(descending, -scores.double(), right=True)
     total = _sums(weights.double())
-    return (total[through] - total[above]) / (through - above)
+    size = weights.shape[-1]
+    return (total[size - labels.start] - total[size - labels.end]) / (labels.end - labels.start)
 
 
 def _first(k: int, labels: int) -> Tensor:
@@ -89,17 +115,17 @@ def _discounts(k: int, labels: int) -> Tensor:
     return _first(k, labels) / (torch.arange(labels).double() + 2).log2()
 
 
-def precision_at(k: int, scores: Tensor, target: Tensor) -> float:
+def precision_at(k: int, labels: Ordered) -> float:
     """The share of the first k labels that are present, in the mean over all rows."""
-    chosen = expected_weights(scores, _first(k, scores.shape[-1]))
-    return float((chosen * target).sum(-1).mean() / k)
+    chosen = expected_weights(labels, _first(k, labels.present.shape[-1]))
+    return float((chosen * labels.present).sum(-1).mean() / k)
 
 
-def ndcg_at(k: int, scores: Tensor, target: Tensor) -> float:
+def ndcg_at(k: int, labels: Ordered) -> float:
     """Discounted gain of the first k labels over the best possible; 0 of a row without labels, as in scikit-learn."""
-    discounts = _discounts(k, scores.shape[-1])
-    gain = (expected_weights(scores, discounts) * target).sum(-1)
-    best = _sums(discounts)[target.sum(-1).long()]
+    discounts = _discounts(k, labels.present.shape[-1])
+    gain = (expected_weights(labels, discounts) * labels.present).sum(-1)
+    best = _sums(discounts)[labels.present.sum(-1).long()]
     return float((gain / best).nan_to_num(0.0).mean())
 
 
@@ -113,11 +139,11 @@ def propensities(counts: Tensor, rows: int, a: float = 0.55, b: float = 1.5) -> 
     return 1 / (1 + c * (counts.double() + b) ** -a)
 
 
-def propensity_scored_precision_at(k: int, scores: Tensor, target: Tensor, propensity: Tensor) -> float:
+def propensity_scored_precision_at(k: int, labels: Ordered, propensity: Tensor) -> float:
     """Precision at k with rare labels worth more, over the best that any order has; NaN if no row has a label.
 
     Both are sums over all rows before they are divided, as in the Extreme Classification Repository.
     """
-    worth = target / propensity
-    found = (expected_weights(scores, _first(k, scores.shape[-1])) * worth).sum()
-    return float(found / worth.sort(-1, descending=True).values[..., :k].sum())
+    worth = labels.present / propensity[labels.order]
+    found = (expected_weights(labels, _first(k, worth.shape[-1])) * worth).sum()
+    return float(found / worth.topk(min(k, worth.shape[-1])).values.sum())
