@@ -1,7 +1,7 @@
 """Which labels of multi-label rows are seen: all, one present label a row, or a random part.
 
-What is seen depends on the labels and on the generator alone: the same seed shows the same. A row's targets for training
-are its labels where they were seen, else 0: ``labels * observed``.
+What is seen depends on the labels and on the generator alone: the same seed shows the same. A row's targets for
+training are its labels where they were seen, else 0: ``labels * observed``.
 """
 
 from collections.abc import Callable
