@@ -42,8 +42,9 @@ def dsc(logits: Tensor, target: Tensor, *, alpha: float = 1.0, smooth: float = 1
     $$ \frac{1}{L} \sum_l \left[ 1 - \frac{2 (1 - p_l)^\alpha p_l y_l + \gamma}{(1 - p_l)^\alpha p_l + y_l + \gamma}
     \right] $$
 
-    gamma is the smoothing; both defaults are the paper's. (1 - p)^alpha p is greatest at p = 1 / (1 + alpha): with
-    alpha = 1 a present label is pulled to p = 1/2 and no further, by default.
+    gamma is the smoothing; both defaults are the paper's. (1 - p)^alpha p is greatest at p = 1 / (1 + alpha), one half
+    by default. A present label is pulled there and no further, and an absent label above it is pushed up, to p = 1,
+    where the factor is 0 too: a network that begins near 1/2 can learn the opposite. Zero alpha is without this fault.
     """
     p = adjusted(logits, alpha)
     return (1 - (2 * p * target + smooth) / (p + target + smooth)).mean(-1)

@@ -122,3 +122,11 @@ def test_documentation(method):
             assert method.search[name].low <= default <= method.search[name].high, name
         else:
             assert any(re.search(rf"\b{name}\b", remark) for remark in method.remarks), f"say why '{name}' is not tuned"
+
+
+def test_kinds_do_not_mix():
+    """What is no long-tailed loss of its own stands in both catalogues; the others do not join the boards of losses."""
+    plain = catalogue("loss")
+    assert {"ce", "focal"} <= set(LOSSES) & set(plain)
+    assert not {"cb", "ldam", "logit_adjusted", "bce"} & set(plain)
+    assert all(plain[key].kind == "loss" for key in ("ce", "focal"))

@@ -233,6 +233,11 @@ def test_dsc_pulls_a_present_label_to_the_peak_of_its_factor():
     for alpha in (0.5, 1.0, 2.0):
         least = LOSSES["dsc"](logits, torch.ones_like(logits), alpha=alpha).argmin()
         assert logits[least].sigmoid().item() == pytest.approx(1 / (1 + alpha), abs=0.003)
+        slope = gradient(lambda z, a=alpha: LOSSES["dsc"](z, torch.zeros_like(z), alpha=a), logits)[:, 0]
+        above = logits[:, 0].sigmoid() > 1 / (1 + alpha) + 0.003
+        assert above.any()
+        assert (slope[above] < 0).all()  # an absent label is pushed up there
+        assert (slope[: least - 2] > 0).all()
 
 
 def test_tversky_of_sure_predictions_is_the_index_of_counts():
