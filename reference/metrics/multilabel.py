@@ -25,8 +25,11 @@ TOP = 3  # labels that the top-3 decisions take
 
 
 def frequency_groups(counts: Tensor, few: int = 20, many: int = 100) -> dict[str, Tensor]:
-    """Which labels are head, medium and tail by the training rows that have them: more than ``many``, fewer than
-    ``few``, and the rest; (L,) each (Wu et al., ECCV 2020)."""
+    """Which labels are head, medium and tail by the training rows that have them, (L,) each.
+
+    Head has more than ``many``, tail fewer than ``few``. The limits are those customary for long tails of images,
+    recalled and not read in a paper.
+    """
     return {"head": counts > many, "medium": (counts >= few) & (counts <= many), "tail": counts < few}
 
 

@@ -26,8 +26,8 @@ def pairwise_sigmoid(logits: Tensor, target: Tensor, *, learned: Tensor) -> Tens
 
     $$ -\frac{1}{L} \sum_l \log \mathrm{sigmoid} \left( y'_l (e^{t} z_l + b) \right), \quad y'_l = 2 y_l - 1 $$
 
-    t and b are trained with the network, from log 10 and -10, so that it begins by predicting nothing. The authors' z
-    are cosines of pairs of texts and images, and their sum over pairs is divided by N alone; here it is the mean, which
-    a learning rate makes up for.
+    t and b are trained with the network, from log 10 and -10 (recalled, not read in the paper), so that it begins by
+    predicting nothing. The authors' z are cosines of pairs of texts and images, and their sum over pairs is divided by
+    N alone; here it is the mean, which a learning rate makes up for.
     """
     return -target_log_sigmoid(scaled(logits, learned=learned), target).mean(-1)
