@@ -40,7 +40,7 @@ def cb_focal(logits: Tensor, target: Tensor, *, beta: float = 0.999, gamma: floa
 
     $$ -w_y (1 - p_y)^\gamma \log p_y, \quad w_k \propto \frac{1 - \beta}{1 - \beta^{n_k}}, \; \sum_k w_k = C $$
 
-    Of softmax probabilities; the authors' is a sum over one-against-all sigmoids. Zero gamma is ``cb``. The defaults are
-    our choice.
+    Of softmax probabilities; the authors' is a sum over one-against-all sigmoids. Zero gamma is ``cb``. Defaults are
+    ours.
     """
     return of_target(effective_weights(counts, beta), target) * focusing(target_log_softmax(logits, target), gamma)
