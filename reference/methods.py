@@ -27,7 +27,11 @@ from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import Any
 
-PACKAGES = {"loss": ("reference.losses", "reference.corrections")}  # kind of method -> the packages its files live in
+PACKAGES = {  # kind of method -> the packages its files live in
+    "loss": ("reference.losses", "reference.corrections"),
+    "multilabel": ("reference.multilabel",),
+    "longtail": ("reference.longtail",),
+}
 ENTRY_POINTS = "lossboard.methods"
 SUPPLIED = ("state", "progress", "draws", "head", "learned", "transition")  # what a loss that names it is passed
 PLACES = {  # where a correction acts -> its first parameters
@@ -36,6 +40,8 @@ PLACES = {  # where a correction acts -> its first parameters
     "weights": ("weights", "gradients"),
     "gradients": ("weights", "gradients"),
 }
+MULTILABEL = ("state", "progress", "draws", "learned", "counts", "rows", "observed", "cardinality")  # likewise
+LONG_TAIL = ("progress", "counts")  # likewise
 PLAIN = "ce"  # the loss that a correction wraps where no other is named
 
 
@@ -188,11 +194,7 @@ def loss(
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         where, declared = _declaration("loss", function, ("logits", "target"), id, search, state, draws)
-        if (learned is None) is ("learned" in declared["supplied"]):
-            raise MethodError(f"{where}: declare learned=... exactly when the signature names it")
-        for key in named(link) if link else ():
-            if key not in (*declared["defaults"], "learned"):
-                raise MethodError(f"{where}: its link names '{key}', which is no hyperparameter of the loss")
+        _check_link(where, declared, link, learned)
         _add(
             Method(
                 **declared,
@@ -260,6 +262,84 @@ def correction(
     return register
 
 
+def multilabel_loss(
+    *,
+    id: str | None = None,
+    search: Mapping[str, tuple[float, float] | Range] | None = None,
+    batchwise: bool = False,
+    state: Memory | None = None,
+    draws: int = 0,
+    link: Callable[..., Any] | None = None,
+    learned: Callable[[int, Any], Any] | None = None,
+    tags: tuple[str, ...] = (),
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a multi-label loss under its function's name (or ``id``); the function is left as it is.
+
+    The contract: ``f(logits, target, *, hyperparameters)`` with raw logits (N, L) and targets (N, L), 0 or 1 in the
+    logits' dtype, returns per-sample values (N,), each the mean over the labels where its paper says nothing else, or a
+    scalar if ``batchwise``. The rest of the contract, and how its files are documented, is that of :func:`loss`, with
+    (N, L) for both shapes. A target is 1 only where a label was seen to hold: what was not seen is 0, and a loss that
+    does not ask for ``observed`` takes it for absent.
+
+    A loss is passed, keyword-only and without default, what it names of: ``state``, ``progress``, ``draws`` and
+    ``learned``, as for :func:`loss`; ``counts`` (L,), the number of training rows that have each label, and ``rows``
+    (0-d), how many there are; ``observed`` (N, L), 1 where the label is known, present or absent, else 0; and
+    ``cardinality`` (0-d), how many labels a training row truly has in the mean, which authors tell their losses.
+
+    Args:
+        search, state, draws, learned: as for a loss.
+        link: where a label's probability is not the sigmoid of its logit, ``link(logits)`` returns the logits (N, L) of
+            the probabilities. It may name the loss's hyperparameters and ``learned``.
+
+    Raises:
+        MethodError: the signature or the declaration breaks the contract.
+    """
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        first = ("logits", "target")
+        where, declared = _declaration("multilabel", function, first, id, search, state, draws, MULTILABEL)
+        _check_link(where, declared, link, learned)
+        _add(Method(**declared, batchwise=batchwise, link=link, learned=learned, tags=tuple(tags)))
+        return function
+
+    return register
+
+
+def long_tail_loss(
+    *,
+    id: str | None = None,
+    search: Mapping[str, tuple[float, float] | Range] | None = None,
+    tags: tuple[str, ...] = (),
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a loss for classes of very different size under its function's name (or ``id``).
+
+    The contract is that of :func:`loss`, for logits (N, C) and integer target (N,); it is passed what it names of
+    ``progress`` and ``counts`` (C,), the number of training samples of each class. The kind is its own so that such
+    losses stand beside each other and not on boards of data whose classes are alike.
+
+    Raises:
+        MethodError: the signature or the declaration breaks the contract.
+    """
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        _, declared = _declaration("longtail", function, ("logits", "target"), id, search, None, 0, LONG_TAIL)
+        _add(Method(**declared, tags=tuple(tags)))
+        return function
+
+    return register
+
+
+def _check_link(
+    where: str, declared: Mapping[str, Any], link: Callable[..., Any] | None, learned: Callable[[int, Any], Any] | None
+) -> None:
+    """What a loss and its link say of each other."""
+    if (learned is None) is ("learned" in declared["supplied"]):
+        raise MethodError(f"{where}: declare learned=... exactly when the signature names it")
+    for key in named(link) if link else ():
+        if key not in (*declared["defaults"], "learned"):
+            raise MethodError(f"{where}: its link names '{key}', which is no hyperparameter of the loss")
+
+
 def _declaration(
     kind: str,
     function: Callable[..., Any],
@@ -268,8 +348,12 @@ def _declaration(
     search: Mapping[str, tuple[float, float] | Range] | None,
     state: Memory | None,
     draws: int,
+    known: tuple[str, ...] = SUPPLIED,
 ) -> tuple[str, dict[str, Any]]:
-    """What losses and corrections declare alike, read from the signature and checked; and how to name the method."""
+    """What all kinds declare alike, read from the signature and checked; and how to name the method.
+
+    ``known`` is what a method of this kind may be supplied with.
+    """
     name = id or function.__name__
     where = f"{kind} '{name}' ({function.__module__})"
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
@@ -283,7 +367,7 @@ def _declaration(
     for p in parameters[len(first) :]:
         if p.kind is not p.KEYWORD_ONLY:
             raise MethodError(f"{where}: '{p.name}' must be keyword-only (after '*')")
-        if p.name in SUPPLIED:
+        if p.name in known:
             supplied.append(p.name)
         elif p.default is p.empty:
             raise MethodError(f"{where}: hyperparameter '{p.name}' needs the author's default")

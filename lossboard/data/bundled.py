@@ -1,4 +1,4 @@
-"""Datasets that come inside an installed package: no look-up, but the content is verified all the same."""
+"""Datasets that come inside an installed package, or are made of such: no look-up, but the content is verified too."""
 
 from __future__ import annotations
 
@@ -14,19 +14,30 @@ from lossboard.data.pins import Pin
 if TYPE_CHECKING:
     import numpy as np
 
-SOURCE = "bundled with scikit-learn"
+
+def source(pin: Pin) -> str:
+    """Where the data comes from, in words."""
+    return "made with scikit-learn" if pin.kind == "multilabel" else "bundled with scikit-learn"
 
 
 def load(pin: Pin) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Verified features, float32 (N, d), and labels, int64 (N,), of the only split; raises DataError if they differ."""
+    """Verified features, float32 (N, d), and labels of each split; raises DataError if they differ.
+
+    Labels are int64 (N,) of the package's own function, or int8 (N, L) of one in :mod:`lossboard.data.made`.
+    """
     import numpy as np
 
-    module, _, function = str(pin.bundled).rpartition(".")
-    features, labels = getattr(importlib.import_module(module), function)(return_X_y=True)
-    (split,) = pin.splits
-    arrays = features.astype(np.float32), labels.astype(np.int64)
-    content.check(pin, split, *arrays, SOURCE, "Install another version of scikit-learn: this one ships other data")
-    return {split: arrays}
+    module, _, name = str(pin.bundled).rpartition(".")
+    function = getattr(importlib.import_module(module), name)
+    several = pin.kind == "multilabel"
+    found = function() if several else dict.fromkeys(pin.splits, function(return_X_y=True))
+    mend = "Install another version of scikit-learn: this one ships other data"
+    splits = {}
+    for split in pin.splits:
+        features, labels = found[split]
+        splits[split] = features.astype(np.float32), labels.astype(np.int8 if several else np.int64)
+        content.check(pin, split, *splits[split], source(pin), mend)
+    return splits
 
 
 def place(pin: Pin) -> Path:

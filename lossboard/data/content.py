@@ -23,8 +23,8 @@ def content_hash(features: np.ndarray, labels: np.ndarray) -> str:
     """sha256 (hex) of the features' bytes followed by the labels' bytes, in row order.
 
     Features: uint8 pixels (N, H, W, C) and bytes of text (N,) as they are, anything else (N, d) as little-endian
-    float32; labels (N,) as little-endian int64; both C-contiguous. The file format plays no part; of a text, which has
-    no labels, this is the hash of the file.
+    float32; labels (N,) or (N, L) as little-endian int64; both C-contiguous. The file format plays no part; of a text,
+    which has no labels, this is the hash of the file.
 
     >>> import numpy as np
     >>> content_hash(np.zeros((2, 3), np.float32), np.array([0, 1]))[:12]
@@ -62,6 +62,8 @@ def file_hash(path: Path) -> str:
 
 def _shapes(pin: Pin, rows: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Of the features and of the labels of a split."""
+    if pin.kind == "multilabel":
+        return (rows, *pin.shape), (rows, pin.classes)
     if pin.kind == "labels":
         return (rows, 0), (rows, *pin.shape)
     return (rows, *pin.shape), (0,) if pin.kind == "text" else (rows,)

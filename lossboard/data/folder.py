@@ -1,4 +1,7 @@
-"""The first step: a folder of files, `$LOSSBOARD_DATA/<name>/<split>.parquet`; texts under the names they have."""
+"""The first step: a folder of files, `$LOSSBOARD_DATA/<name>/<split>.parquet`.
+
+Multi-label data lies in `multilabel/<name>`, and texts have their published names.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,11 @@ def files(pin: Pin) -> dict[str, str]:
     return {split: f"{split}.parquet" for split in pin.splits}
 
 
+def home(pin: Pin) -> str:
+    """The folder of a dataset within the folder of files."""
+    return f"multilabel/{pin.name}" if pin.kind == "multilabel" else pin.name
+
+
 def find(pin: Pin) -> dict[str, Path]:
     """The file of each split.
 
@@ -35,10 +43,10 @@ def find(pin: Pin) -> dict[str, Path]:
     folder = Path(root).expanduser().absolute()
     if not os.path.isdir(folder):
         raise NotThere((VARIABLE, f"{folder} is not a folder"))
-    paths = {split: folder / pin.name / file for split, file in files(pin).items()}
+    paths = {split: folder / home(pin) / file for split, file in files(pin).items()}
     missing = [path for path in paths.values() if not os.path.isfile(path)]
     if len(missing) == len(paths):
-        raise NotThere((VARIABLE, f"{folder / pin.name} has no {' or '.join(path.name for path in missing)}"))
+        raise NotThere((VARIABLE, f"{folder / home(pin)} has no {' or '.join(path.name for path in missing)}"))
     if missing:
         there = ", ".join(path.name for path in paths.values() if path not in missing)
         raise DataError(

@@ -1,4 +1,4 @@
-"""The file formats that addresses serve: IDX (MNIST's own), text tables, class folders, label files and plain text.
+"""The file formats that addresses serve: IDX (MNIST's own), text tables, ARFF, class folders, label files, plain text.
 
 Each parser raises ValueError.
 """
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lossboard.data import class_folders, content, label_files, parquet
+from lossboard.data import arff, class_folders, content, label_files, parquet
 from lossboard.data.errors import DataError
 from lossboard.data.pins import Pin, Rows
 
@@ -43,6 +43,8 @@ def parse(pin: Pin, file: str, data: bytes) -> Parsed:
         return Table(idx(data))
     if pin.format == "plain":
         return Table(*text(data))
+    if pin.format == "arff":
+        return Table(*arff.read(data, pin.class_names, pin.left_out))
     if pin.format == "torch":
         return Table(label_files.columns(data, list(pin.columns.values())))
     if file == "images":

@@ -79,8 +79,8 @@ def verify(name: str) -> Verification:
     """Read and hash every local copy; raises DataError where there is none, since that would verify nothing."""
     pin = find(name)
     if pin.bundled:
-        split = next(iter(pin.splits))
-        return Verification(name, (_check("bundled", bundled.SOURCE, split, partial(bundled.load, pin)),))
+        where = bundled.source(pin)
+        return Verification(name, tuple(_check("bundled", where, s, partial(bundled.load, pin)) for s in pin.splits))
     checks = (*_folder_checks(pin), *_cache_checks(pin))
     if not checks:
         raise DataError(f"{name}: no copy on this machine to verify. Run: lossboard data fetch {name}")

@@ -86,7 +86,7 @@ def fetch(name: str) -> Path:
 def look_up(pin: Pin) -> Found:
     """Try each place in order; raises DataError naming all of them where none has the dataset."""
     if pin.bundled:
-        return Found(bundled.load(pin), bundled.SOURCE, bundled.place(pin))
+        return Found(bundled.load(pin), bundled.source(pin), bundled.place(pin))
     tried: list[tuple[str, str]] = []
     for step in (_from_folder, _from_cache, _from_hub if pin.hub else _from_addresses):
         try:
@@ -101,7 +101,7 @@ def look_up(pin: Pin) -> Found:
 
 
 def _nowhere(pin: Pin, tried: list[tuple[str, str]]) -> str:
-    files = " and ".join(f"{pin.name}/{file}" for file in folder.files(pin).values())
+    files = " and ".join(f"{folder.home(pin)}/{file}" for file in folder.files(pin).values())
     places = "\n".join(f"  {place}: {why}" for place, why in tried)
     return (
         f"{pin.name}: no place has it. Tried, in this order:\n{places}\n"

@@ -37,14 +37,18 @@ def arrays(
     """Verified features, float32 (N, d) or uint8 (N, H, W, C), and labels, int64 (N,), of a table.
 
     The columns are `features` (lists of d numbers) or `image` (encoded `bytes`), and `label`, or those that the pin
-    names; sets of labels are columns of their own, labels (N, k), and have no features (N, 0). Raises DataError naming
-    `place`, the column and, for images, the row. `source` is the hash of the table's file.
+    names; multi-label data has lists in `labels` too, int8 (N, L); sets of labels are columns of their own, labels
+    (N, k), and have no features (N, 0). Raises DataError naming `place`, the column and, for images, the row. `source`
+    is the hash of the table's file.
     """
     import numpy as np
 
     if pin.kind == "labels":
         labels = np.stack([_labels(table, name, place) for name in pin.columns.values()], axis=1)
         features = np.zeros((len(labels), 0), np.float32)
+    elif pin.kind == "multilabel":
+        features = _matrix(table, _name(table, pin, "features", "features"), place)
+        labels = _matrix(table, _name(table, pin, "label", "labels"), place).astype(np.int8)
     else:
         labels = _labels(table, _name(table, pin, "label", "label"), place)
         if pin.kind == "image":

@@ -24,18 +24,19 @@ PATH = Path(__file__).with_name("pins.toml")
 REQUIRED = ("kind", "splits", "content", "license", "citation")
 CLASSES = ("classes", "class_names", "shape")  # required, but of a text
 OPTIONAL = (
-    *("notes", "columns", "batches", "labels_of"),
+    *("notes", "columns", "batches", "labels_of", "left_out"),
     *("bundled", "hub", "config", "revision", "files", "addresses", "format", "rows"),
 )
 # A text is the bytes of files at addresses, nothing in it is a row, a column or a label.
-NOT_OF_TEXT = (*CLASSES, "columns", "batches", "labels_of", "rows", "bundled", "hub")
+NOT_OF_TEXT = (*CLASSES, "columns", "batches", "labels_of", "left_out", "rows", "bundled", "hub")
 ROWS = ("label", "features", "codes", "split")
-FORMATS = ("idx", "rows", "libsvm", "class_folders", "torch", "plain")
+FORMATS = ("idx", "rows", "libsvm", "class_folders", "torch", "plain", "arff")
 TABLES = ("rows", "libsvm")
-# The axes of one sample: (d,) for tabular data, (H, W, C) for images, (k,) for k label sets, none for a byte of text.
-AXES = {"tabular": 1, "image": 3, "labels": 1, "text": 0}
+# The axes of one sample: (d,) for tabular and multi-label data, (H, W, C) for images, (k,) for k label sets, none for a
+# byte of text.
+AXES = {"tabular": 1, "image": 3, "multilabel": 1, "labels": 1, "text": 0}
 # Formats that belong to one kind, and that kind to them.
-OWN_FORMAT = {"labels": "torch", "text": "plain"}
+OWN_FORMAT = {"labels": "torch", "text": "plain", "multilabel": "arff"}
 HASH = "[0-9a-f]{64}"
 # What a split is pinned by, and how its hash is written.
 PINNED: dict[Pinned, str] = {
@@ -75,6 +76,7 @@ class Pin:
         default_factory=dict
     )  # the original's equal parts, as they are stored
     labels_of: tuple[str, ...] = ()  # kind "labels": the datasets whose rows these labels are for
+    left_out: tuple[str, ...] = ()  # attributes of an ARFF file that name a row and describe nothing
     bundled: str | None = None
     hub: str | None = None
     config: str | None = None
@@ -190,6 +192,7 @@ def _pin(entry: _Entry) -> Pin:
         columns=entry.mapping("columns", str, "column names"),
         batches={split: tuple(order) for split, order in entry.mapping("batches", list, "orders").items()},
         labels_of=tuple(table.get("labels_of", ())),
+        left_out=tuple(table.get("left_out", ())),
         bundled=entry.text("bundled"),
         hub=entry.text("hub"),
         config=entry.text("config"),
@@ -246,6 +249,9 @@ def _check_layout(entry: _Entry, pin: Pin) -> None:
         require("labels_of" not in entry.table, "labels_of", "belongs to kind = 'labels'")
         good = not pin.columns or set(pin.columns) == {"features", "label"}
         require(good, "columns", "must name the columns 'features' and 'label'")
+    if "left_out" in entry.table:
+        good = _all(entry.table["left_out"], str) and pin.format == "arff"
+        require(good, "left_out", "must name attributes, of format = 'arff'")
     for split, order in pin.batches.items():
         good = sorted(order) == list(range(1, len(order) + 1)) and pin.splits.get(split, 1) % len(order) == 0
         require(good, f"batches.{split}", "must be an order of 1, 2, ... that divides the rows of a split")

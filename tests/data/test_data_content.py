@@ -12,6 +12,7 @@ from tiny_datasets import REAL_DATA
 import lossboard.data
 from lossboard.data import DataError, content_hash, load, pins
 from lossboard.data.content import arrays_hash, check, encoded_hash
+from lossboard.data.folder import home
 
 FLOATS = np.array([[1.5, -2.0], [0.25, 3.0]], np.float32)
 LABELS = np.array([1, 0])
@@ -86,25 +87,30 @@ def test_digits() -> None:
 
 @pytest.mark.parametrize("name", [name for name, pin in pins().items() if not pin.bundled])
 def test_shipped_pins_fit_the_data(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    if not REAL_DATA or not Path(REAL_DATA, name).is_dir():
+    pin = pins()[name]
+    if not REAL_DATA or not Path(REAL_DATA, home(pin)).is_dir():
         pytest.skip(f"LOSSBOARD_DATA does not hold {name}")
     monkeypatch.setenv("LOSSBOARD_DATA", REAL_DATA)
-    dataset, pin = load(name), pins()[name]
+    dataset = load(name)
     if pin.kind == "labels":
         ((split, labels),) = dataset.labels.items()
         assert content_hash(dataset.features[split], labels) == pin.content[split]
         assert labels.shape == (pin.splits[split], len(pin.columns))
         assert {tuple(np.unique(column)) for column in labels.T} == {tuple(range(pin.classes))}
         return
-    assert dataset.source == str(Path(REAL_DATA, name).absolute())
+    assert dataset.source == str(Path(REAL_DATA, home(pin)).absolute())
     assert {split: features.shape for split, features in dataset.features.items()} == {
         split: (rows, *pin.shape) for split, rows in pin.splits.items()
     }
     for split, labels in dataset.labels.items():
         if pin.pinned == "content":  # anything else was checked by the loader against what the arrays were made from
             assert content_hash(dataset.features[split], labels) == pin.content[split]
-        assert set(labels.tolist()) == set(range(pin.classes))
-        assert labels.dtype == np.int64
+        if pin.kind == "multilabel":
+            assert (labels.shape, labels.dtype) == ((pin.splits[split], pin.classes), np.int8)
+            assert set(np.unique(labels)) == {0, 1}
+        else:
+            assert set(labels.tolist()) == set(range(pin.classes))
+            assert labels.dtype == np.int64
         assert not labels.flags.writeable
 
 

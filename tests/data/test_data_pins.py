@@ -14,15 +14,21 @@ TABLES = {"digits", "letter", "vowel", "pendigits", "satimage", "shuttle", "dna"
 IMAGES = {"mnist", "fashion_mnist", "cifar10", "cifar10_jpeg", "cifar100"}
 LABELS = {"cifar10n", "cifar100n"}
 TEXTS = {"tinyshakespeare", "wikitext2"}
-SHIPPED = TABLES | IMAGES | LABELS | TEXTS
+MULAN = {
+    *("emotions", "scene", "yeast", "enron", "medical", "bibtex", "birds"),
+    *("corel5k", "delicious", "tmc2007_500", "genbase", "flags", "cal500"),
+}
+MULTILABEL = MULAN | {"documents", "digit_pairs"}
+KINDS = {"tabular": TABLES, "image": IMAGES, "multilabel": MULTILABEL, "labels": LABELS, "text": TEXTS}
+SHIPPED = set().union(*KINDS.values())
 
 # what is changed in a good entry: (text, its replacement, what the message must name)
 BROKEN = [
     ('license = "none"', 'license = "none"\ncolour = "red"', "colour: unknown key"),
     ('license = "none"\n', "", "license: this key is missing"),
     ('license = "none"', 'license = ""', "license: must be a non-empty string"),
-    ('kind = "tabular"', 'kind = "audio"', "kind: must be one of tabular, image, labels, text"),
-    ('kind = "tabular"', "kind = [1]", "kind: must be one of tabular, image, labels"),
+    ('kind = "tabular"', 'kind = "audio"', "kind: must be one of tabular, image, multilabel, labels, text"),
+    ('kind = "tabular"', "kind = [1]", "kind: must be one of tabular, image, multilabel, labels"),
     ('kind = "tabular"', 'kind = "text"', "classes: does not go with kind = 'text'"),
     ("classes = 3", "classes = 1", "classes: must be a whole number, 2 or more"),
     ("classes = 3", "classes = true", "classes: must be a whole number"),
@@ -36,7 +42,11 @@ BROKEN = [
     ('codes = ["0", "1", "2"]', 'codes = ["0", "1"]', "rows.codes: must be 3, one a class"),
     ("label = 0, ", "", "rows.label: this key is missing"),
     ("label = 0, ", "label = 0, skip = 1, ", "rows.skip: unknown key"),
-    ('format = "rows"', 'format = "xls"', "format: must be one of idx, rows, libsvm, class_folders, torch, plain"),
+    (
+        'format = "rows"',
+        'format = "xls"',
+        "format: must be one of idx, rows, libsvm, class_folders, torch, plain, arff",
+    ),
     ('format = "rows"', 'format = "idx"', "rows: goes with format"),
     ('format = "rows"', 'format = "rows"\nhub = "a/b"', "bundled, hub, addresses: give one of these three, not 2"),
     ("{ train = [", "{ extra = [", "addresses: must name the files test, train or all"),
@@ -52,6 +62,8 @@ BROKEN = [
     ('license = "none"', 'license = "none"\nbatches = { test = [0, 1] }', "batches.test: must be an order of 1, 2"),
     ('license = "none"', 'license = "none"\nbatches = { test = 5 }', "batches: must be a table of orders"),
     ('kind = "tabular"', 'kind = "labels"', "labels_of: must name the datasets"),
+    ('kind = "tabular"', 'kind = "multilabel"', "format: 'arff' goes with kind = 'multilabel'"),
+    ('license = "none"', 'license = "none"\nleft_out = ["a"]', "left_out: must name attributes, of format = 'arff'"),
     ('kind = "tabular"', 'kind = "labels"\nlabels_of = ["a"]', "columns: must name 4 columns, one of them 'clean'"),
 ]
 
@@ -130,7 +142,7 @@ def test_a_file_that_holds_no_tables(tmp_path: Path, text: str) -> None:
 
 def test_what_ships() -> None:
     assert set(pins()) == SHIPPED
-    for kind, names in {"tabular": TABLES, "image": IMAGES, "labels": LABELS, "text": TEXTS}.items():
+    for kind, names in KINDS.items():
         assert {name for name, pin in pins().items() if pin.kind == kind} == names
     assert {name: pin.pinned for name, pin in pins().items() if pin.pinned != "content"} == {
         "cifar10": "arrays",

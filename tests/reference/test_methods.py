@@ -17,7 +17,9 @@ from reference.methods import (
     corrected,
     correction,
     find,
+    long_tail_loss,
     loss,
+    multilabel_loss,
     select,
 )
 
@@ -55,6 +57,18 @@ def with_state(logits, target, *, state): ...
 
 
 def with_draws(logits, target, *, draws): ...
+
+
+def with_counts(logits, target, *, counts): ...
+
+
+def with_observed(logits, target, *, observed, counts, rows, cardinality): ...
+
+
+def with_transition(logits, target, *, transition): ...
+
+
+def with_learned(logits, target, *, learned): ...
 
 
 REFUSED = [
@@ -369,3 +383,36 @@ def test_declaring_methods_needs_no_torch():
     """The command line plans and shows records without it."""
     command = "import sys, reference.methods; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", command], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+
+
+@pytest.mark.parametrize(
+    ("decorator", "function", "refused"),
+    [
+        (loss, with_counts, "counts"),
+        (loss, with_observed, "observed"),
+        (multilabel_loss, with_transition, "transition"),
+        (long_tail_loss, with_observed, "observed"),
+        (long_tail_loss, with_state, "state"),
+    ],
+)
+def test_each_kind_is_supplied_with_its_own(decorator, function, refused, registry):
+    """What a kind is not passed is taken for a hyperparameter without a default."""
+    with pytest.raises(MethodError, match=f"'{refused}' needs the author's default"):
+        decorator()(function)
+    assert not registry
+
+
+def test_a_multilabel_loss_is_registered(registry):
+    multilabel_loss(id="seen", batchwise=True)(with_observed)
+    long_tail_loss()(with_counts)
+    found = registry["multilabel", "seen"]
+    assert (found.kind, found.batchwise, found.supplied) == (
+        "multilabel",
+        True,
+        ("observed", "counts", "rows", "cardinality"),
+    )
+    assert registry["longtail", "with_counts"].supplied == ("counts",)
+    with pytest.raises(MethodError, match=r"declare learned=\.\.\. exactly when the signature names it"):
+        multilabel_loss()(with_learned)
+    with pytest.raises(MethodError, match="its link names 'q', which is no hyperparameter"):
+        multilabel_loss(link=lambda logits, *, q: logits)(plain)

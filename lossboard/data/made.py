@@ -1,0 +1,63 @@
+"""Multi-label datasets that are made on this machine out of what scikit-learn ships; their content is pinned like any.
+
+The random numbers are those of ``numpy.random.RandomState``, whose streams are frozen.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Made = dict[str, tuple["np.ndarray", "np.ndarray"]]  # features and labels (N, L) of each split
+TRAIN_DIGITS = 1197  # of 1797: the images that training pairs are made of, the others are for test
+BLANK = 0.25  # the share of halves without a digit
+RARITY = 20.0  # how many times as often as a 9 a 0 is drawn
+
+
+def documents() -> Made:
+    """2,000 made documents of about 50 of 40 words, on 3 of 20 topics in the mean, some frequent and some rare."""
+    from sklearn.datasets import make_multilabel_classification
+
+    features, labels = make_multilabel_classification(
+        n_samples=2000, n_features=40, n_classes=20, n_labels=3, length=50, allow_unlabeled=True, random_state=0
+    )
+    return {"all": (features, labels)}
+
+
+def digit_pairs() -> Made:
+    """Pictures of 8 x 16 with a digit or nothing in each half, labelled by the digits in them, the rarer the higher.
+
+    Training and test pairs are made of different images.
+    """
+    import numpy as np
+    from sklearn.datasets import load_digits
+
+    images, digits = load_digits(return_X_y=True)
+    random = np.random.RandomState(0)
+    pool = np.arange(len(digits))
+    return {
+        "train": _pairs(images, digits, pool[:TRAIN_DIGITS], 1200, random),
+        "test": _pairs(images, digits, pool[TRAIN_DIGITS:], 600, random),
+    }
+
+
+def _pairs(
+    images: np.ndarray, digits: np.ndarray, pool: np.ndarray, rows: int, random: np.random.RandomState
+) -> tuple[np.ndarray, np.ndarray]:
+    """So many pairs of the images (M, 64) in the pool: features (rows, 128) and labels (rows, 10)."""
+    import numpy as np
+
+    shares = np.cumsum(RARITY ** (-np.arange(10) / 9))
+    members = [pool[digits[pool] == digit] for digit in range(10)]
+    features, labels = np.zeros((rows, 8, 2, 8)), np.zeros((rows, 10), np.int64)
+    for row in range(rows):
+        for half in range(2):
+            which, image, blank = random.random_sample(3)
+            if blank < BLANK:
+                continue
+            digit = int(np.searchsorted(shares, which * shares[-1]))
+            chosen = members[digit][int(image * len(members[digit]))]
+            features[row, :, half], labels[row, digit] = images[chosen].reshape(8, 8), 1
+    return features.reshape(rows, 128), labels
