@@ -27,9 +27,13 @@ from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import Any
 
-PACKAGES = {"loss": ("reference.losses", "reference.corrections")}  # kind of method -> the packages its files live in
+PACKAGES = {  # kind of method -> the packages its files live in
+    "loss": ("reference.losses", "reference.corrections"),
+    "calibrator": ("reference.calibrators",),
+}
 ENTRY_POINTS = "lossboard.methods"
 SUPPLIED = ("state", "progress", "draws", "head", "learned", "transition")  # what a loss that names it is passed
+FITTED_WITH = ("copies", "generator")  # and a calibrator
 PLACES = {  # where a correction acts -> its first parameters
     "loss": ("base", "logits", "target"),
     "inputs": ("inputs", "target"),
@@ -98,6 +102,7 @@ class Method:
     estimate: Callable[[Any], Any] | None = None  # log-probabilities of the training rows -> noise transition
     at: str = ""  # of a correction: one of PLACES
     correction: Method | None = None  # of a corrected loss
+    accuracy_preserving: bool = False  # of a calibrator: the most probable class stays the most probable
     tags: tuple[str, ...] = ()
 
     def hook(self, place: str) -> Callable[..., Any] | None:
@@ -260,6 +265,42 @@ def correction(
     return register
 
 
+def calibrator(
+    *,
+    id: str | None = None,
+    search: Mapping[str, tuple[float, float] | Range] | None = None,
+    accuracy_preserving: bool = False,
+    tags: tuple[str, ...] = (),
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a post-hoc calibrator under its function's name (or ``id``); the function is left as it is.
+
+    The contract: ``f(logits, target, *, hyperparameters)`` with the logits (N, C) and integer targets (N,) of a
+    held-out set fits the calibrator and returns a function from any logits (M, C) to calibrated log-probabilities
+    (M, C): float64, finite for finite logits, rows independent of each other. Fitting the same data twice gives the
+    same bits, and the order of the rows matters to rounding only. Held-out sets may be degenerate: one sample, a class
+    that is absent, all predictions right or wrong, constant logits. Hyperparameters and docstrings are as for
+    :func:`loss`; the first paragraph says "for logits (N, C) and target (N,); returns ...".
+
+    A calibrator is passed, keyword-only and without default, what it names of: ``copies`` (K, N, C), the logits of K
+    transformed copies of the same inputs (what it returns is then called with ``copies`` (K, M, C) too), and
+    ``generator``, a ``torch.Generator`` of the run's own.
+
+    Args:
+        search: hyperparameter -> range that tuning may try.
+        accuracy_preserving: the class with the largest logit keeps the largest probability.
+
+    Raises:
+        MethodError: the signature or the declaration breaks the contract.
+    """
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        _, declared = _declaration("calibrator", function, ("logits", "target"), id, search, None, 0)
+        _add(Method(**declared, accuracy_preserving=accuracy_preserving, tags=tuple(tags)))
+        return function
+
+    return register
+
+
 def _declaration(
     kind: str,
     function: Callable[..., Any],
@@ -269,7 +310,7 @@ def _declaration(
     state: Memory | None,
     draws: int,
 ) -> tuple[str, dict[str, Any]]:
-    """What losses and corrections declare alike, read from the signature and checked; and how to name the method."""
+    """What all kinds of methods declare alike, read from the signature and checked; and how to name the method."""
     name = id or function.__name__
     where = f"{kind} '{name}' ({function.__module__})"
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
@@ -283,7 +324,7 @@ def _declaration(
     for p in parameters[len(first) :]:
         if p.kind is not p.KEYWORD_ONLY:
             raise MethodError(f"{where}: '{p.name}' must be keyword-only (after '*')")
-        if p.name in SUPPLIED:
+        if p.name in (FITTED_WITH if kind == "calibrator" else SUPPLIED):
             supplied.append(p.name)
         elif p.default is p.empty:
             raise MethodError(f"{where}: hyperparameter '{p.name}' needs the author's default")

@@ -1,0 +1,1 @@
+"""Metrics of predictions, one file a family: pure functions of tensors."""
