@@ -16,6 +16,7 @@ NODES = 4000  # of the grid beyond that
 SAMPLES = 1000  # quantiles of the confidences by which the bandwidth is chosen
 BANDWIDTHS = (*(10 ** (-5 + 4 * k / 14) for k in range(15)), 0.2, 0.4, 0.6, 0.8, 1.0)  # the authors' grid
 ROWS = 512  # of pairs that are held at once
+EPSILON = 2.0**-53  # rounding of numbers just below 1
 FLOOR = 1e-12  # of probabilities whose logarithm is taken
 
 
@@ -38,10 +39,26 @@ def kernel_ece(log_p: Tensor, target: Tensor, bandwidth: float | None = None) ->
 
 
 def log_beta_kernel(at: Tensor, centre: Tensor, h: float) -> Tensor:
-    """Logarithm of the density at ``at`` of Beta(centre / h + 1, (1 - centre) / h + 1); broadcasts."""
-    first, second = centre / h, (1 - centre) / h
-    constant = torch.lgamma(first + 1) + torch.lgamma(second + 1) - math.lgamma(1 / h + 2)
-    return torch.special.xlogy(first, at) + torch.special.xlog1py(second, -at) - constant
+    """Logarithms (n, K) of the densities at (n,) of Beta(centre / h + 1, (1 - centre) / h + 1) for centre (K,)."""
+    return _logs(at) @ _exponents(centre, h) - _log_constant(centre, h)
+
+
+def log_own_kernel(centre: Tensor, h: float) -> Tensor:
+    """The same (K,) of each centre at itself."""
+    return (_logs(centre) * _exponents(centre, h).T).sum(1) - _log_constant(centre, h)
+
+
+def _logs(at: Tensor) -> Tensor:
+    """log x and log(1 - x) of x (n,), kept within rounding of 0 and 1: (n, 2)."""
+    return torch.stack([at.clamp(min=EPSILON).log(), torch.log1p(-at.clamp(max=1 - EPSILON))], 1)
+
+
+def _exponents(centre: Tensor, h: float) -> Tensor:
+    return torch.stack([centre, 1 - centre]) / h
+
+
+def _log_constant(centre: Tensor, h: float) -> Tensor:
+    return torch.lgamma(centre / h + 1) + torch.lgamma((1 - centre) / h + 1) - math.lgamma(1 / h + 2)
 
 
 def without_own(log_kernel: Tensor, start: int) -> Tensor:
@@ -51,13 +68,12 @@ def without_own(log_kernel: Tensor, start: int) -> Tensor:
 
 
 def by_pairs(confidence: Tensor, right: Tensor, h: float) -> Tensor:
-    """Leave-one-out accuracy (N,) at each confidence (N,); that of all others where the kernel reaches none."""
-    others = (right.sum() - right) / (len(right) - 1)
+    """Leave-one-out accuracy (N,) at each confidence (N,)."""
     found = []
     for start in range(0, len(confidence), ROWS):
         part = slice(start, start + ROWS)
-        weights = torch.softmax(without_own(log_beta_kernel(confidence[part, None], confidence, h), start), 1)
-        found.append(torch.where(weights[:, 0].isnan(), others[part], weights @ right))
+        weights = torch.softmax(without_own(log_beta_kernel(confidence[part], confidence, h), start), 1)
+        found.append(weights @ right)
     return torch.cat(found)
 
 
@@ -68,8 +84,8 @@ def by_nodes(confidence: Tensor, right: Tensor, h: float) -> Tensor:
     upper = angle - lower
     nodes = (torch.arange(NODES, dtype=torch.float64) * (math.pi / 2 / (NODES - 1))).sin() ** 2
     split = [_split(lower, upper, weights) for weights in (torch.ones_like(right), right)]
-    sums = log_beta_kernel(nodes[:, None], nodes, h).exp() @ torch.stack(split, 1)
-    own = log_beta_kernel(confidence, confidence, h).exp()
+    sums = log_beta_kernel(nodes, nodes, h).exp() @ torch.stack(split, 1)
+    own = log_own_kernel(confidence, h).exp()
     count, hits = (torch.lerp(part[lower], part[lower + 1], upper) for part in sums.T)
     others = (right.sum() - right) / (len(right) - 1)
     reached = count - own > 1e-6 * own  # interpolation is no more exact than that
@@ -86,10 +102,9 @@ def best_bandwidth(confidence: Tensor) -> float:
     """The bandwidth of largest leave-one-out likelihood of up to 1,000 quantiles of the confidences (N,)."""
     ordered = confidence.sort().values
     chosen = ordered[torch.linspace(0, len(ordered) - 1, min(len(ordered), SAMPLES)).long()]
-    pairs = chosen[:, None]
 
     def likelihood(h: float) -> float:
-        return float(without_own(log_beta_kernel(pairs, chosen, h), 0).logsumexp(1).sum())
+        return float(without_own(log_beta_kernel(chosen, chosen, h), 0).logsumexp(1).sum())
 
     return max(BANDWIDTHS, key=likelihood)
 
