@@ -5,11 +5,11 @@ import torch
 CLASSES = 7
 
 
-def random(rows=500, classes=CLASSES, *, seed=0, scale=2.0, dtype=torch.float64):
-    """Overconfident: targets are drawn from the softmax of half the logits."""
+def random(rows=500, classes=CLASSES, *, seed=0, scale=2.0, dtype=torch.float64, sharper=2.0):
+    """Too sure: targets are drawn from the softmax of half the logits, or another share."""
     g = torch.Generator().manual_seed(seed)
     logits = scale * torch.randn(rows, classes, generator=g, dtype=torch.float64)
-    target = torch.multinomial((logits / 2).softmax(1), 1, generator=g)[:, 0]
+    target = torch.multinomial((logits / sharper).softmax(1), 1, generator=g)[:, 0]
     return logits.log_softmax(1).to(dtype), target
 
 
@@ -57,11 +57,16 @@ def one_row():
     return log_p, torch.tensor([3])
 
 
+def nearly_calibrated(rows=2000):
+    return random(rows, seed=9, sharper=1.1)
+
+
 def single(rows=300):
     """float32, as networks give it."""
     return random(rows, seed=8, dtype=torch.float32)
 
 
 CASES = {
-    case.__name__: case for case in (random, tied, on_edges, absent, all_correct, all_wrong, certain, one_row, single)
+    case.__name__: case
+    for case in (random, tied, on_edges, absent, all_correct, all_wrong, certain, one_row, nearly_calibrated, single)
 }

@@ -26,7 +26,7 @@ from reference.metrics.selective import (
     risk_intervals,
     threshold_at,
 )
-from reference.metrics.smooth import error_at, smooth_ece
+from reference.metrics.smooth import bandwidth, error_at, smooth_ece
 from reference.metrics.summary import summary
 
 TOLERANCE = 1e-6
@@ -118,7 +118,9 @@ def test_smooth_ece_is_relplots(case):
     relplot = pytest.importorskip("relplot")
     log_p, target = case()
     confidence, right = (part.numpy() for part in top_label(log_p, target))
-    close(smooth_ece(log_p, target), relplot.smECE(confidence, right))
+    value, width = relplot.smECE(confidence, right, return_width=True)
+    close(smooth_ece(log_p, target), value)
+    assert bandwidth(confidence, confidence - right) == width
     for sigma in (0.002, 0.01, 0.3):
         close(error_at(confidence, confidence - right, sigma), relplot.smECE_sigma(confidence, right, sigma))
 
@@ -268,6 +270,13 @@ def test_nodes_stand_for_pairs(h):
     pairs, nodes = by_pairs(confidence, right, h), by_nodes(confidence, right, h)
     assert float((pairs - nodes).abs().max()) < 5e-3
     close(float((confidence - nodes).abs().mean()), float((confidence - pairs).abs().mean()), 1e-4)
+
+
+def test_a_sample_beyond_the_kernels_reach_has_the_accuracy_of_all_others():
+    confidence, right = torch.full((5000,), 0.9).double(), (torch.arange(5000) % 4 > 0).double()
+    confidence[0] = 0.2
+    for estimate in (by_pairs, by_nodes):
+        close(float(estimate(confidence, right, 1e-5)[0]), 3750 / 4999, 1e-9)
 
 
 def test_smooth_ece_is_the_fixed_point():

@@ -212,6 +212,8 @@ def test_histogram_by_hand():
     first, second = 1 / 2, 1 / 2  # (0, 0.1] of class 0; (0.9, 1] of class 1 has the same samples, less that at 0.9
     own = found(torch.tensor([[0.95, 0.05]], dtype=torch.float64).log())[0].exp()
     close(own, [first, second], 1e-9)
+    single = found(logits[2:3])[0].exp()
+    close(single, [0, 1], 1e-9)  # that of 0.3 alone
     empty = found(torch.tensor([[0.55, 0.45]], dtype=torch.float64).log())[0].exp()
     close(empty, [0.55, 0.45], 1e-9)  # the centres of empty bins
 
