@@ -31,6 +31,7 @@ PACKAGES = {  # kind of method -> the packages its files live in
     "loss": ("reference.losses", "reference.corrections"),
     "multilabel": ("reference.multilabel",),
     "longtail": ("reference.longtail",),
+    "calibrator": ("reference.calibrators",),
 }
 ENTRY_POINTS = "lossboard.methods"
 SUPPLIED = ("state", "progress", "draws", "head", "learned", "transition")  # what a loss that names it is passed
@@ -42,6 +43,7 @@ PLACES = {  # where a correction acts -> its first parameters
 }
 MULTILABEL = ("state", "progress", "draws", "learned", "counts", "rows", "observed", "cardinality")  # likewise
 LONG_TAIL = ("progress", "counts")  # likewise
+FITTED_WITH = ("copies", "generator")  # and a calibrator
 PLAIN = "ce"  # the loss that a correction wraps where no other is named
 
 
@@ -105,6 +107,7 @@ class Method:
     at: str = ""  # of a correction: one of PLACES
     correction: Method | None = None  # of a corrected loss
     tags: tuple[str, ...] = ()
+    accuracy_preserving: bool = False  # of a calibrator: the most probable class stays the most probable
 
     def hook(self, place: str) -> Callable[..., Any] | None:
         """What its correction does at this place of :data:`PLACES`, if that is where it acts."""
@@ -324,6 +327,42 @@ def long_tail_loss(
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         _, declared = _declaration("longtail", function, ("logits", "target"), id, search, None, 0, LONG_TAIL)
         _add(Method(**declared, tags=tuple(tags)))
+        return function
+
+    return register
+
+
+def calibrator(
+    *,
+    id: str | None = None,
+    search: Mapping[str, tuple[float, float] | Range] | None = None,
+    accuracy_preserving: bool = False,
+    tags: tuple[str, ...] = (),
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a post-hoc calibrator under its function's name (or ``id``); the function is left as it is.
+
+    The contract: ``f(logits, target, *, hyperparameters)`` with the logits (N, C) and integer targets (N,) of a
+    held-out set fits the calibrator and returns a function from any logits (M, C) to calibrated log-probabilities
+    (M, C): float64, finite for finite logits, rows independent of each other. Fitting the same data twice gives the
+    same bits, and the order of the rows matters to rounding only. Held-out sets may be degenerate: one sample, a class
+    that is absent, all predictions right or wrong, constant logits. Hyperparameters and docstrings are as for
+    :func:`loss`; the first paragraph says "for logits (N, C) and target (N,); returns ...".
+
+    A calibrator is passed, keyword-only and without default, what it names of: ``copies`` (K, N, C), the logits of K
+    transformed copies of the same inputs (what it returns is then called with ``copies`` (K, M, C) too), and
+    ``generator``, a ``torch.Generator`` of the run's own.
+
+    Args:
+        search: hyperparameter -> range that tuning may try.
+        accuracy_preserving: the class with the largest logit keeps the largest probability.
+
+    Raises:
+        MethodError: the signature or the declaration breaks the contract.
+    """
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        _, declared = _declaration("calibrator", function, ("logits", "target"), id, search, None, 0, FITTED_WITH)
+        _add(Method(**declared, accuracy_preserving=accuracy_preserving, tags=tuple(tags)))
         return function
 
     return register
