@@ -52,7 +52,7 @@ def _two_passes(src, dst, n, BLOCK: tl.constexpr):  # type: ignore[no-untyped-de
             at = i + tl.arange(0, BLOCK)
             x = tl.load(src + row + at, mask=at < n, other=0.0).to(tl.float32)
             m, power = _halves(x)
-            tl.store(dst + row + at, m * (1 / total) * _two_to(power - top), mask=at < n)
+            tl.store(dst + row + at, m / total * _two_to(power - top), mask=at < n)
     else:
         m, s = state(src + row, 0, n, BLOCK)
         write_softmax(src + row, dst + row, 0, n, m, s, BLOCK)
