@@ -309,7 +309,8 @@ class _State:
         self.memory = self._memory(dtype)
         self.transition = self._transition(dtype)
         self.step = Step(method, recipe.momentum, recipe.weight_decay, layers)
-        key = (method.function, method.correction, recipe, self.layout, len(runs), self.batch, device)
+        shapes = (self.features.shape, dtype, self.classes, self.batch, self.evaluated[0][0].shape)
+        key = (method.function, method.correction, recipe, self.layout, shapes, device)
         pair: tuple[Callable[..., Any], ...] = (self.step.advance, self.step.right)
         self.advance, self.right = compiler.compiled(method.id, key, pair) if compiled else pair
 
