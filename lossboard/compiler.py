@@ -84,8 +84,12 @@ def _with_fallback(name: str, function: Callable[..., Any]) -> Callable[..., Any
     import torch
     from torch._dynamo.exc import TorchDynamoException
 
-    unchecked = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe, "size_asserts": False}
-    made: Callable[..., Any] = torch.compile(function, fullgraph=True, dynamic=False, options=unchecked)
+    made: Callable[..., Any] = torch.compile(
+        function,
+        fullgraph=True,
+        dynamic=False,
+        options={"guard_filter_fn": torch.compiler.skip_all_guards_unsafe, "size_asserts": False},
+    )
     failed = False
 
     def call(*given: Any) -> Any:
