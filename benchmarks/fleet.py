@@ -3,8 +3,11 @@
 All train the tanh MLP of a tabular task on rows of its sizes in batches of 64 and evaluate validation and test rows
 after every epoch, on one thread, interleaved in one process. The rows are random numbers: arithmetic does not care,
 and nothing need be fetched. The *script* is what papers publish: a Dataset of arrays whose items are a sample, its
-label and its number, a DataLoader, a module, the loss as a module, ``torch.optim.SGD``, ``backward()``, ``.item()`` for
-the running loss. The *tight loop* indexes tensors instead. Both use torch's own cross-entropy.
+label and its number; DataLoaders in this process with the default collation; ``.to(device)``; a module, the loss as a
+module, ``torch.optim.SGD`` and ``backward()``; after every batch, in training and evaluation, running means of the loss
+and of top-1 and top-5 accuracy, each by ``.item()``. It has none of what some scripts have beside: transforms, worker
+processes, a pass over the training rows to evaluate them, a progress bar. The *tight loop* indexes tensors and measures
+accuracy in evaluation alone. Both use torch's own cross-entropy.
 
     python -m benchmarks.fleet                      letter, cross-entropy
     python -m benchmarks.fleet --losses all         letter, every loss without memory
@@ -20,7 +23,7 @@ import argparse
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -113,29 +116,56 @@ class Rows(Dataset[tuple[Tensor, int, int]]):
         return torch.from_numpy(self.features[i]), int(self.labels[i]), i
 
 
+class Mean:
+    """A running mean, each value with its number of samples."""
+
+    def __init__(self) -> None:
+        self.sum, self.count = 0.0, 0
+
+    def update(self, value: float, samples: int) -> None:
+        self.sum, self.count = self.sum + value * samples, self.count + samples
+
+
+def topk(logits: Tensor, target: Tensor, ks: tuple[int, ...]) -> list[Tensor]:
+    """Percent of the targets (N,) among the k largest logits (N, C), for each k."""
+    _, predicted = logits.topk(max(ks), 1, True, True)
+    right = predicted.t().eq(target.view(1, -1).expand_as(predicted.t()))
+    return [right[:k].reshape(-1).float().sum(0).mul_(100 / len(target)) for k in ks]
+
+
 def script(data: Problem, shape: Shape, epochs: int) -> None:
     """Cross-entropy as papers publish it."""
-    model, criterion = module(shape), nn.CrossEntropyLoss()
+    device, ks = torch.device("cpu"), (1, min(5, shape.classes))
+    model, criterion = module(shape).to(device), nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    loaders = [
+    training, *held = (
         DataLoader(Rows(data, rows), batch_size=BATCH, shuffle=shuffle)
         for rows, shuffle in ((data.train, True), (data.val, False), (data.test, False))
-    ]
+    )
+
+    def follow(meters: Sequence[Mean], loss: Tensor, logits: Tensor, y: Tensor) -> None:
+        for meter, value in zip(meters, (loss, *topk(logits, y, ks)), strict=True):
+            meter.update(value.item(), len(y))
+
     for _ in range(epochs):
         model.train()
-        running = 0.0
-        for x, y, _ in loaders[0]:
+        meters = Mean(), Mean(), Mean()
+        for x, y, _ in training:
+            x, y = x.to(device), y.to(device)
+            logits = model(x)
+            loss = criterion(logits, y)
             optimizer.zero_grad()
-            loss = criterion(model(x), y)
             loss.backward()
             optimizer.step()
-            running += loss.item()
+            follow(meters, loss, logits, y)
         model.eval()
         with torch.no_grad():
-            for loader in loaders[1:]:
-                correct = 0
+            for loader in held:
+                meters = Mean(), Mean(), Mean()
                 for x, y, _ in loader:
-                    correct += (model(x).argmax(1) == y).sum().item()
+                    x, y = x.to(device), y.to(device)
+                    logits = model(x)
+                    follow(meters, criterion(logits, y), logits, y)
 
 
 def as_criterion(method: Method) -> Callable[[Tensor, Tensor], Tensor]:

@@ -63,10 +63,10 @@ _last: tuple[Any, tuple[Callable[..., Any], ...]] = (None, ())
 
 
 def compiled(name: str, key: Any, functions: tuple[Callable[..., Any], ...]) -> tuple[Callable[..., Any], ...]:
-    """These functions, each as one graph for the shapes it is called with; the last ones for an equal name and key.
+    """These functions, each as one graph; the last ones for an equal name and key, and those of another are forgotten.
 
-    Messages say the name. What was compiled for another is forgotten: a call tries every graph of its function until
-    one fits.
+    Messages say the name. The key must decide whatever a graph hangs on, shapes and dtypes of the arguments above all:
+    no call checks them, which would take a tenth of a fleet's step.
     """
     global _last
     if _last[0] == (name, key):
@@ -84,7 +84,12 @@ def _with_fallback(name: str, function: Callable[..., Any]) -> Callable[..., Any
     import torch
     from torch._dynamo.exc import TorchDynamoException
 
-    made: Callable[..., Any] = torch.compile(function, fullgraph=True, dynamic=False)
+    made: Callable[..., Any] = torch.compile(
+        function,
+        fullgraph=True,
+        dynamic=False,
+        options={"guard_filter_fn": torch.compiler.skip_all_guards_unsafe, "size_asserts": False},
+    )
     failed = False
 
     def call(*given: Any) -> Any:

@@ -11,6 +11,13 @@ size and by alignment, so every matrix of every run begins on 64 bytes: hidden w
 zero units that stay zero, and rows come in multiples of 16.
 
 Activations are class-major, (R, units, N): reductions over a short class dimension then vectorise over samples.
+
+What bounds it, measured on an AMD EPYC (Zen 5) for cross-entropy on the letter network, R = 70, a step of 540 us: the
+eight batched products 290 us, at 80 GFLOP/s where one core does 107 with this library and 239 with vectors of 512 bits;
+elementwise kernels about 130; 80 whatever R is. Evaluation is a sixth of an epoch. Products in wider vectors that sum
+in the same order, so that no bit changes, take 12 to 40 us each instead of 22 to 50, but a call of a custom operation
+and the transposition of operands leave 10 % of a step. More needs both passes of a run as one kernel, activations in
+the first-level cache between layers.
 """
 
 from __future__ import annotations
@@ -309,7 +316,8 @@ class _State:
         self.memory = self._memory(dtype)
         self.transition = self._transition(dtype)
         self.step = Step(method, recipe.momentum, recipe.weight_decay, layers)
-        key = (method.function, method.correction, recipe, self.layout, len(runs), self.batch, device)
+        shapes = (self.features.shape, dtype, self.classes, self.batch, self.evaluated[0][0].shape)
+        key = (method.function, method.correction, recipe, self.layout, shapes, device)
         pair: tuple[Callable[..., Any], ...] = (self.step.advance, self.step.right)
         self.advance, self.right = compiler.compiled(method.id, key, pair) if compiled else pair
 

@@ -11,13 +11,15 @@ from typing import Any
 
 Pool = Callable[[Callable[[Any], Any], Iterable[Any], int], Iterator[Any]]
 
-# One thread a process, one process a core; a waiting thread must not burn the core another process needs.
+# One thread a process, one process a core; a waiting thread must not burn the core another process needs. glibc asks
+# for huge pages: a step goes through megabytes.
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "NUMEXPR_NUM_THREADS": "1",
     "OMP_WAIT_POLICY": "PASSIVE",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
 
 

@@ -19,7 +19,7 @@ from lossboard.protocol import Recipe
 from reference.methods import Method, MethodError, named, supply
 from reference.softmax import log_softmax
 
-EVALUATED = 250  # rows evaluated at once: activations of images then stay below what allocators keep
+EVALUATED = 128  # rows evaluated at once: a cache holds most activations of so many images
 
 
 def one_thread() -> None:

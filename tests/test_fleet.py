@@ -84,6 +84,16 @@ def test_compiled_fleets_have_the_same_bits_in_any_company_too(name: str) -> Non
 
 
 @pytest.mark.skipif(not compiler.available(), reason="no C++ compiler")
+def test_compiled_fleets_that_differ_in_rows_alone_have_a_graph_each() -> None:
+    """Compiled steps do not look at their arguments' shapes."""
+    method = catalogue("loss")["ce"]
+    sizes = [[Run(problem(9, 7, 0, train=train), {"lr": 0.1}, ("test",))] for train in (150, 100, 40)]
+    forth, back = ([fleet(method, runs, [7], RECIPE, compiles=True) for runs in s] for s in (sizes, sizes[::-1]))
+    for (one,), (other,) in zip(forth, back[::-1], strict=True):
+        assert (one.bits, one.val, one.test) == (other.bits, other.val, other.test)
+
+
+@pytest.mark.skipif(not compiler.available(), reason="no C++ compiler")
 @pytest.mark.parametrize("name", ["ce", "nce_rce", "tgce", "sam"])
 def test_compiled_and_eager_fleets_agree_to_rounding(name: str) -> None:
     method = catalogue("loss")[name]
