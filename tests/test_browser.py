@@ -82,8 +82,13 @@ class Watch:
         page.on("console", lambda message: message.type in ("error", "warning") and self.errors.append(message.text))
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("dialog", lambda dialog: (self.errors.append("a dialog"), dialog.dismiss()))
-        page.on("requestfailed", lambda request: self.errors.append(f"failed: {request.url}"))
+        page.on("requestfailed", self.failed)
         page.on("request", lambda request: self.requests.append(request.url))
+
+    def failed(self, request: Any) -> None:
+        """A request that the page went away from has not failed: a busy browser asks for the icon last."""
+        if request.failure != "net::ERR_ABORTED":
+            self.errors.append(f"failed: {request.url}")
 
 
 Open = Callable[..., Any]
