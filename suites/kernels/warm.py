@@ -3,6 +3,7 @@
 import contextlib
 
 import torch
+import torch._inductor.compile_fx
 
 from kernels.registry import Unsupported, catalogue
 from suites.kernels.operations import OPERATIONS, made, whole
