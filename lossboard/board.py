@@ -194,7 +194,7 @@ def _row(
             }
             cells = [record for group in table.values() for record in group]
             planned += len(trials) * len(block.seeds)
-            found += sum(record.status in MEASURED for record in cells)
+            found += sum(record.status in MEASURED and _usable(suite, record) for record in cells)
             stale = stale or not all(map(current, cells))
             batches |= {record.header.file for record in cells if record.header}
             if any(table.values()):
@@ -203,6 +203,11 @@ def _row(
     total, half = _mean_of(scores, blocks)
     coverage = found / planned if planned else 0.0
     return Row(method, None, None, total, half, coverage, stale, failures, scores, tuple(sorted(batches)))
+
+
+def _usable(suite: Suite, record: Record) -> bool:
+    """Whether a record has a score that can be averaged: a ratio of nothing has not."""
+    return math.isfinite(SCALES[suite.metrics.scale].inward(value(record, suite.metrics.rank)))
 
 
 def _score(suite: Suite, table: Mapping[int, Sequence[Record]], folds: int) -> Score:

@@ -64,11 +64,15 @@ def alone(work: Callable[[Any], Any], items: Iterable[Any], jobs: int) -> Iterat
     from joblib.externals.loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
 
     for item in items:
-        with ProcessPoolExecutor(max_workers=1, context=_spawned()) as pool:
-            try:
-                yield pool.submit(_Guarded(work), item).result()
-            except TerminatedWorkerError as error:
-                raise WorkerDied(str(error).split("\n")[0]) from error
+        pool, finished = ProcessPoolExecutor(max_workers=1, context=_spawned()), False
+        try:
+            result = pool.submit(_Guarded(work), item).result()
+            finished = True
+        except TerminatedWorkerError as error:
+            raise WorkerDied(str(error).split("\n")[0]) from error
+        finally:
+            pool.shutdown(wait=finished, kill_workers=not finished)
+        yield result
 
 
 def _spawned() -> Any:

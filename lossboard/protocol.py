@@ -347,7 +347,7 @@ class Track:
 
     def on(self, machine: str) -> Track:
         """The track as one machine ran it."""
-        slug = re.sub("[^a-z0-9]+", "-", machine.lower()).strip("-")
+        slug = f"{re.sub('[^a-z0-9]+', '-', machine.lower()).strip('-')[:50]}-{digest(machine)[:6]}".lstrip("-")
         return replace(self.cut(slug, self.blocks), machine=machine)
 
     @property

@@ -85,6 +85,7 @@ def run(unit: Unit, context: Context) -> Iterable[Record]:
 
     from suites.kernels import measuring
 
+    measuring.keep_freed_memory()
     kinds: dict[str, dict[Task, list[Cell]]] = {}
     for cell in unit.cells:
         kinds.setdefault(cell.task.kind, {}).setdefault(cell.task, []).append(cell)

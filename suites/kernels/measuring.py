@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from kernels.registry import implementation
 from lossboard.measure import gate
+from lossboard.measure.gate import SLACK
 from lossboard.measure.memory import Peak, peak
 from lossboard.measure.roofline import Roofline
 from lossboard.measure.timing import Times, interleaved
@@ -32,6 +34,8 @@ VARIED = ("cut", "triton_cut")  # whose thresholds are varied
 ROUNDS = 3  # at least: the intervals of boards are over processes, not over a process's rounds
 PRELOAD = ("suites.kernels.warm",)
 GAIN = 64.0  # a threshold times this is allowed of a gradient's largest magnitude: up to 35 is seen where V is 2000
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
+KEPT_BYTES = 2**31 - 1  # of a block, and in all before any goes back
 NORMAL = 1e-37  # smaller softmax values are left out of the error: float32 holds fewer digits of them
 
 
@@ -57,6 +61,14 @@ def gated(kind: Kind, method: Method) -> str:
     return "; ".join(verdict.faults[:3])
 
 
+def keep_freed_memory() -> None:
+    """Have glibc keep what a call frees: else each call that allocates zeroes new pages, and times are of that."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        for setting in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
+            libc.mallopt(setting, KEPT_BYTES)
+
+
 def _impl(method: Method) -> str:
     """The implementation's id: 'cut' of 'linear_cross_entropy.cut'."""
     return method.id.split(".", 1)[1]
@@ -78,8 +90,10 @@ def records(
     inputs = made(kind.op, shape.sizes, shape.inputs, kind.dtype, kind.device, seed)
     passed = {id: method for id, method in methods.items() if not faults[id]}
     work = _Work(kind, inputs, passed | _coarser(passed))
-    forwards, wholes = work.times(seed)
     exact, machine, control = _exact(kind, inputs), rates(kind, shape), f"{task.kind}.eager"
+    forwards, wholes = work.times(seed)
+    errors = {id: work.error(id, exact) for id in work.wholes if not wholes[id].failure}
+    faults = {**faults, **_off(errors, passed, control, kind)}
     each = (time.process_time() - start) / len(cells)
     for cell in cells:
         id = cell.method
@@ -91,11 +105,11 @@ def records(
         if not fault:
             took = wholes[id]
             found = {"speed": wholes[control].median_s / took.median_s, "both_s": took.median_s}
-            found |= {"low_s": took.low_s, "high_s": took.high_s, "largest_error": work.error(id, exact)}
+            found |= {"low_s": took.low_s, "high_s": took.high_s, "largest_error": errors[id]}
             for name in (other for other in COARSER if f"{id} {other}" in wholes):
                 found |= {
                     f"{name}_s": wholes[f"{id} {name}"].median_s,
-                    f"{name}_error": work.error(f"{id} {name}", exact),
+                    f"{name}_error": errors[f"{id} {name}"],
                 }
             found |= {"forward_s": forwards[id].median_s} if id in forwards else {}
             found |= {"roofline": _share(machine, kind, shape, took.median_s), **gigabytes(machine)}
@@ -107,6 +121,17 @@ def records(
         place = (cell.task.name, cell.task.id, cell.seed, cell.trial)
         status = "error" if fault else "ok"
         yield Record(id, *place, dict(cell.params), status, known, each, _weights(shape), note)
+
+
+def _off(errors: Mapping[str, float], methods: Mapping[str, Method], control: str, kind: Kind) -> dict[str, str]:
+    """Those whose error on the inputs that are timed is beyond what the gate allows: its cases are small."""
+    least = max(errors.get(control, 0.0), torch.finfo(getattr(torch, kind.dtype)).eps)
+    limits = {id: SLACK * least + GAIN * method.defaults.get("eps", 0.0) for id, method in methods.items()}
+    return {
+        id: f"off by {errors[id]:.1e} at this shape; the control by {errors.get(control, math.nan):.1e}"
+        for id in methods.keys() & errors.keys()
+        if not errors[id] <= limits[id]
+    }
 
 
 def _coarser(methods: Mapping[str, Method]) -> dict[str, Method]:
@@ -125,6 +150,7 @@ class _Work:
     def __init__(self, kind: Kind, inputs: Inputs, methods: Mapping[str, Method]) -> None:
         operation = OPERATIONS[kind.op]
         self.device, self.differentiable, self.restored = kind.device, bool(operation.differentiable), set[str]()
+        self.out = inputs.get("out")
         self.forwards: dict[str, Callable[[], object]] = {}
         self.wholes: dict[str, Callable[[], object]] = {}
         for id, method in methods.items():
@@ -160,6 +186,8 @@ class _Work:
 
         Of softmax relative to each value that float32 holds in full.
         """
+        if self.out is not None:
+            self.out.fill_(math.nan)  # else what is left out has the last one's values
         result = self.wholes[id]()
         found = result if isinstance(result, tuple) else (result,)
         return max(_error(ours, truth) for ours, truth in zip(found, exact, strict=True))
