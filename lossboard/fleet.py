@@ -13,12 +13,12 @@ zero units that stay zero, and rows come in multiples of 16.
 Activations are class-major, (R, units, N): reductions over a short class dimension then vectorise over samples.
 
 What bounds it, on an AMD EPYC (Zen 5) for cross-entropy on the letter network, R = 70, where a step takes 540 us: the
-eight batched products were timed at 290 us, 80 GFLOP/s where one core does 107 with this library and 239 with vectors of
-512 bits. Elementwise kernels take about 130 by their share of a profile, and 80 is left whatever R is, by a line through
-two R. Evaluation is a sixth of an epoch. Products in wider vectors that sum in the same order, so that no bit changes,
-were timed at 205 us in all; what a call of a custom operation and the transposition of operands add is not measured, and
-we guess that a tenth of a step would be gained. More needs both passes of a run as one kernel, activations in the
-first-level cache between layers.
+eight batched products were timed at 290 us, 80 GFLOP/s where one core does 107 with this library and 239 with vectors
+of 512 bits. Elementwise kernels take about 130 by their share of a profile, and 80 is left whatever R is, by a line
+through two R. Evaluation is a sixth of an epoch. Products in wider vectors that sum in the same order, so that no bit
+changes, were timed at 205 us in all; what a call of a custom operation and the transposition of operands add is not
+measured, and we guess that a tenth of a step would be gained. More needs both passes of a run as one kernel,
+activations in the first-level cache between layers.
 """
 
 from __future__ import annotations
