@@ -256,7 +256,7 @@ def run(
     wanted = _seeds(seeds)
     cells = asked = pinned.cells(chosen, methods, wanted)
     if fresh:
-        records.set_aside(paths.units(suite), {cell.key for cell in cells})
+        records.set_aside(paths.units(suite), {cell.key for cell in cells}, machine)
     if fill:
         published = running.plan(cells, methods, _published(suite), machine)
         cells = [cell for cell in cells if cell.key not in published.done]
@@ -284,9 +284,11 @@ def run(
 def _announce_data(suite: protocol.Suite, todo: list[protocol.Cell]) -> None:
     """Load each dataset once before workers do: say where it came from, stop early where it cannot be had."""
     from lossboard.data import DataError, load, pins
+    from lossboard.protocol import suite_module
 
     missing: list[DataError] = []
-    for name in sorted({cell.task.dataset for cell in todo} - {""}):
+    besides = getattr(suite_module(suite.name), "datasets", lambda cells: ())(todo)
+    for name in sorted({*(cell.task.dataset for cell in todo), *besides} - {""}):
         if name in pins():
             try:
                 show.console.print(f"data: {name}, {load(name).source}", soft_wrap=True)
@@ -315,23 +317,15 @@ def _conclude(
     others = [record for record in records.of_machine(published, machine) if record.method not in methods]
     marks = {id: "approximate" for id, method in methods.items() if "approximate" in method.tags}
     marks |= {record.method: "published" for record in others}
+    kinds = {method.kind for method in methods.values()}
     for part, own in board.standings(suite, track, [*ours, *others]):
-        if own or not suite.alone:
+        if part.kind in kinds and (own or not suite.alone):
             shown = board.build(suite, part, own, seeds=seeds)
             show.console.print(show.board_table(shown, marks), soft_wrap=not show.console.is_terminal)
             if suite.alone:
                 show.console.print(_details(suite, part, own, shown), soft_wrap=not show.console.is_terminal)
-    current = board.currency(suite)
-    there = records.of_machine(published, machine)
-    same = board.compare(suite, [r for r in ours if r.key in asked and current(r)], there)
-    if same.cells and not suite.alone:
-        where = f" ({same.where})" if same.largest else ""
-        show.console.print(
-            f"published: {same.cells:,} cells compared, {same.same_bits:,} with the same bits;"
-            f" largest difference of a mean {100 * same.largest:.2f} points{where}"
-        )
-    else:
-        show.console.print("published: no record of these cells to compare with")
+    if not suite.alone:  # times do not repeat: the boards' intervals say what differs
+        show.console.print(_compared(suite, [record for record in ours if record.key in asked], published))
     if page:
         from lossboard.publish import publish
 
@@ -339,6 +333,21 @@ def _conclude(
         others_too = {name: [*_local(name), *_published(name)] for name in protocol.available() if name != suite.name}
         index = publish(paths.site(), {**others_too, suite.name: [*local, *published]})
         show.console.print(f"page: {index.parent / suite.name / 'index.html'}", soft_wrap=True)
+
+
+def _compared(suite: protocol.Suite, ours: list[Record], published: list[Record]) -> str:
+    """How this machine's current records compare with the published ones of the same cells."""
+    from lossboard import board
+
+    current = board.currency(suite)
+    same = board.compare(suite, filter(current, ours), published)
+    if not same.cells:
+        return "published: no record of these cells to compare with"
+    where = f" ({same.where})" if same.largest else ""
+    return (
+        f"published: {same.cells:,} cells compared, {same.same_bits:,} with the same bits;"
+        f" largest difference of a mean {100 * same.largest:.2f} points{where}"
+    )
 
 
 def _details(suite: protocol.Suite, part: protocol.Track, own: list[Record], shown: Board) -> Table:
@@ -438,10 +447,12 @@ def board(
             show.console.print(show.board_table(shown), soft_wrap=not show.console.is_terminal)
             if details:
                 show.console.print(_details(pinned, part, own, shown), soft_wrap=not show.console.is_terminal)
-        current = [record for record in found if boards.currency(pinned)(record)]
-        for record, low, high in records.disagreements(current, pinned.metrics.rank, pinned.metrics.tolerance):
-            cell = f"{record.method}/{record.task}/{record.seed}/{record.trial}"
-            show.warn(f"{cell}: records disagree, {low:.4g} to {high:.4g}; lossboard why {suite}/{cell}")
+        current = boards.currency(pinned)
+        for _, own in parts:
+            known = filter(current, own)
+            for record, low, high in records.disagreements(known, pinned.metrics.rank, pinned.metrics.tolerance):
+                cell = f"{record.method}/{record.task}/{record.seed}/{record.trial}"
+                show.warn(f"{cell}: records disagree, {low:.4g} to {high:.4g}; lossboard why {suite}/{cell}")
     else:
         show.console.print(f"no records of {suite} {track}; lossboard run {suite} --track {track}")
 

@@ -31,15 +31,20 @@ def why(cell: str) -> Iterator[str]:
         raise UsageError(f"no task '{name}' in suite '{suite.name}'; {near}")
     seed, trial = [*map(int, parts[4:]), None, None][:2]
     for task in tasks:
-        yield f"task {task.name}, id {task.id} (hash of suite, version, data, corruption, split, model, recipe)"
+        what = ", ".join(["data", *task.parts] if task.dataset else ["kind", *task.parts])
+        yield f"task {task.name}, id {task.id} (hash of suite, version, {what})"
         known = _known(suite.name, parts[1], task.id)
-        keys = sorted({record.key for record, _ in known})
-        shown = [key for key in keys if seed in (None, key[2]) and trial in (None, key[3])]
-        for key in shown:
-            yield from _cell([(record, place) for record, place in known if record.key == key], currency(suite))
+        keys = sorted({(record.key, _machine(record)) for record, _ in known})
+        shown = [(key, machine) for key, machine in keys if seed in (None, key[2]) and trial in (None, key[3])]
+        for where in shown:
+            yield from _cell([pair for pair in known if (pair[0].key, _machine(pair[0])) == where], currency(suite))
         if not shown:
             _check(suite, parts[1], known)
             yield f"missing: no such record of {parts[1]}; lossboard run {suite.name} --only {parts[1]}"
+
+
+def _machine(record: Record) -> str:
+    return record.header.machine if record.header else ""
 
 
 def _check(suite: protocol.Suite, method: str, known: list[tuple[Record, str]]) -> None:
@@ -65,7 +70,7 @@ def _cell(known: list[tuple[Record, str]], current: Callable[[Record], bool]) ->
     valid = [record for record, place in known if not place.startswith("retracted")]
     chosen = next(iter(records.resolve(valid, current).values()), None)
     first, _ = known[0]
-    yield f"seed {first.seed}, trial {first.trial}:"
+    yield f"seed {first.seed}, trial {first.trial}{', on ' + _machine(first) if _machine(first) else ''}:"
     for record, place in sorted(known, key=lambda pair: pair[0] is not chosen):
         header = record.header
         assert header

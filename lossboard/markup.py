@@ -85,7 +85,7 @@ UNITS = {  # what the name of a metric ends with -> steps of its unit
 
 
 def metric(value: float, name: str) -> str:
-    """A metric in the unit that its name ends with; errors in powers of ten, a share in percent.
+    """A metric in the unit that its name ends with; errors in powers of ten, other shares in percent without the sign.
 
     >>> metric(0.00213, "forward_s"), metric(3 * 2**20, "extra_bytes"), metric(2.5e-7, "error"), metric(0.125, "ece")
     ('2.13 ms', '3 MiB', '2.5e-07', '12.5')
@@ -94,7 +94,9 @@ def metric(value: float, name: str) -> str:
         if name.endswith(ending):
             unit, size = next((step for step in steps if abs(value) >= step[1]), steps[-1])
             return f"{value / size:.3g} {unit}"
-    return f"{value:.1e}" if name.endswith("error") else f"{100 * value:.1f}"
+    if name.endswith("error"):
+        return f"{value:.1e}"
+    return f"{100 * value:.1f}" + (" %" if name.endswith("_share") else "")
 
 
 def prose(text: str) -> Markup:

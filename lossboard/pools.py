@@ -9,6 +9,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from filelock import FileLock, Timeout
+
+from lossboard import paths
+
 Pool = Callable[[Callable[[Any], Any], Iterable[Any], int], Iterator[Any]]
 
 # One thread a process, one process a core; a waiting thread must not burn the core another process needs. glibc asks
@@ -58,9 +62,25 @@ def loky(work: Callable[[Any], Any], items: Iterable[Any], jobs: int) -> Iterato
 def alone(work: Callable[[Any], Any], items: Iterable[Any], jobs: int) -> Iterator[Any]:
     """Each item in a process of its own, one after the other, on as many threads as the work asks for.
 
+    Two runs at once take turns: the second waits until the first is done.
+
     Raises:
         WorkerDied: the process was killed.
     """
+    lock = FileLock(paths.local() / "alone.lock")
+    paths.local().mkdir(exist_ok=True)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        print("another run measures on this machine; waiting until it is done", flush=True)
+        lock.acquire()
+    try:
+        yield from _one_by_one(work, items)
+    finally:
+        lock.release()
+
+
+def _one_by_one(work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
     from joblib.externals.loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
 
     for item in items:

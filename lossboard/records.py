@@ -272,14 +272,21 @@ def _unit(path: Path) -> list[Record]:
     return [_record(row, row["method"], headers[row["method"]]) for row in rows]
 
 
-def set_aside(folder: Path, keys: set[Key]) -> int:
-    """Take the records of these cells out of the unit files (they go on in ``set-aside/``); how many there were."""
+def set_aside(folder: Path, keys: set[Key], machine: str = "") -> int:
+    """Take a machine's records of these cells out of the unit files (they go on in ``set-aside/``); how many."""
     taken = 0
     for path in sorted(folder.glob("*.jsonl")):
         try:
             top, *rows = _lines(path) or [{}]
+            if top["env"].get("machine", "") != machine:
+                continue
             out = [(row["method"], row["id"], row["seed"], row["trial"]) in keys for row in rows]
-        except (BadFile, FileNotFoundError, KeyError):  # damaged, or another run's doing: its cells count as missing
+        except (
+            BadFile,
+            FileNotFoundError,
+            KeyError,
+            AttributeError,
+        ):  # damaged, or another run's doing: its cells count as missing
             continue
         if any(out):
             taken += sum(out)

@@ -1,7 +1,11 @@
 """A suite of two kinds of methods, without data, whose records hold for one machine: boards, pages and errors."""
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -184,3 +188,65 @@ def test_wrong_pins_are_named(root: Path, old: str, new: str, message: str) -> N
     path.write_text(PINS.replace(old, new, 1))
     with pytest.raises(UsageError, match=message):
         protocol.load("toy")
+
+
+def test_two_runs_at_once_take_turns(root: Path) -> None:
+    first = subprocess.Popen(
+        toy.command(root, "run", "toy", "--no-page"), env=toy.environ(root), stdout=subprocess.PIPE
+    )
+    lock, end = root / ".lossboard" / "alone.lock", time.monotonic() + 60
+    while not lock.exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    second = toy.call(root, "run", "toy", "--no-page")
+    first.communicate(timeout=60)
+    assert first.returncode == second.returncode == 0
+    planned = json.loads(toy.call(root, "plan", "toy", "--json").stdout)
+    assert (planned["done"], planned["missing"]) == (45, 0)
+
+
+def test_ctrl_c_ends_a_run_that_hangs(root: Path) -> None:
+    code = root / "suites" / "toy" / "__init__.py"
+    code.write_text(
+        CODE.replace("    for cell in unit.cells:\n", "    import time; time.sleep(600)\n    for cell in unit.cells:\n")
+    )
+    run = subprocess.Popen(
+        toy.command(root, "run", "toy", "--no-page"),
+        env=toy.environ(root),
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+    )
+    locks, end = root / ".lossboard" / "units" / "toy" / "locks", time.monotonic() + 60
+    while not list(locks.glob("*")) and time.monotonic() < end:
+        time.sleep(0.05)
+    os.killpg(run.pid, signal.SIGINT)
+    assert run.wait(timeout=30) == 130
+
+
+def test_why_keeps_machines_apart(root: Path) -> None:
+    toy.call(root, "run", "toy", "--no-page", "--seeds", "0")
+    for path in (root / ".lossboard/units/toy").glob("*.jsonl"):
+        top, *rows = path.read_text().splitlines()
+        header = json.loads(top)
+        header["env"]["machine"] = "another machine"
+        path.with_stem(f"other-{path.stem}").write_text("\n".join([json.dumps(header), *rows]) + "\n")
+    told = toy.call(root, "why", "toy/walk.fast/walk/long/0/0").stdout
+    assert told.count("(counts; this machine)") == 2
+    assert "on another machine:" in told
+    assert "superseded" not in told
+
+
+def test_a_ratio_that_cannot_be_averaged_ranks_nothing(root: Path) -> None:
+    toy.call(root, "run", "toy", "--no-page")
+    for path in (root / ".lossboard/units/toy").glob("*.jsonl"):
+        lines = path.read_text().splitlines()
+        rows = [json.loads(line) for line in lines[1:]]
+        for row in rows:
+            if (row["method"], row["seed"]) == ("walk.fast", 3):
+                row["speed"] = 0.0
+        path.write_text("\n".join([lines[0], *map(json.dumps, rows)]) + "\n")
+    walk = json.loads(toy.call(root, "board", "toy", "--local", "--json").stdout)[0]
+    assert {row["id"]: row["rank"] for row in walk["rows"]} == {
+        "walk.plain": [1, 1],
+        "walk.slow": [2, 2],
+        "walk.fast": None,
+    }

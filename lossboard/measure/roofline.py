@@ -1,8 +1,8 @@
 """What a machine can do at most: bytes a second to and from memory, and floating-point operations a second.
 
 The roofline of Williams, Waterman & Patterson (CACM 2009): work that moves so many bytes and does so many operations
-takes at least the longer of the two times. It is measured where and when it is used, by the same clock and medians as
-implementations are, so that a share of it is a statement about this machine in these minutes.
+takes at least the longer of the two times. It is measured where and when it is used, by the clock of implementations,
+and the fastest sample counts: a roof is what the machine can do at most, and others may slow it at any time.
 
 Bandwidth depends on whether the buffers fit a cache, so it is measured for buffers of a size. Products of float32 are
 measured twice, since ``torch.set_float32_matmul_precision`` selects the library: "float32" is at "highest",
@@ -103,10 +103,10 @@ def measured(
     products = dict(_products(dtypes, device))
     calls = moves | {name: product.multiply for name, product in products.items()}
     found = interleaved(calls, device=device, budget_s=budget_s)
-    bandwidth = {name: (1 if name == "read" else 2) * source.nbytes / found[name].median_s for name in moves}
+    bandwidth = {name: (1 if name == "read" else 2) * source.nbytes / found[name].least_s for name in moves}
     return Roofline(
         **bandwidth,
-        flops={name: product.flops / found[name].median_s for name, product in products.items()},
+        flops={name: product.flops / found[name].least_s for name, product in products.items()},
         buffer_bytes=source.nbytes,
         threads=torch.get_num_threads(),
         device=device,

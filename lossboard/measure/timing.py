@@ -44,6 +44,7 @@ class Times:
     samples: int
     calls: int  # of each sample
     failure: str = ""
+    least_s: float = NAN  # the fastest sample
 
 
 def interleaved(
@@ -138,7 +139,8 @@ class _Entrant:
     def times(self) -> Times:
         if self.failure:
             return Times(NAN, NAN, NAN, len(self.taken), self.calls, self.failure)
-        return Times(statistics.median(self.taken), *median_interval(self.taken), len(self.taken), self.calls)
+        interval, least = median_interval(self.taken), min(self.taken)
+        return Times(statistics.median(self.taken), *interval, len(self.taken), self.calls, least_s=least)
 
 
 @contextmanager

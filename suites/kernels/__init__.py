@@ -43,6 +43,13 @@ def methods() -> Mapping[str, Method]:
     return found
 
 
+def datasets(cells: Iterable[Cell]) -> set[str]:
+    """What their inputs are made from, beside what is drawn."""
+    from suites.kernels.inputs import MODEL
+
+    return {MODEL.dataset for cell in cells if cell.task.parts["shape"].inputs == "model"}
+
+
 def _threshold(function: object) -> float:
     return float(inspect.signature(function).parameters["eps"].default)  # type: ignore[arg-type]
 
@@ -76,7 +83,7 @@ def _seconds(cell: Cell) -> float:
     shape: Shape = cell.task.parts["shape"]
     work = math.prod(shape.sizes)
     each = 2e-9 * work if len(shape.sizes) == 2 else 1.5e-10 * work
-    return 0.3 + max(10 * each, 0.2)
+    return 0.5 + 10 * each
 
 
 def run(unit: Unit, context: Context) -> Iterable[Record]:

@@ -27,7 +27,13 @@ def figures(track: Track, board: Board, entries: Entries) -> list[Figure]:
         *_classes(track, entries, colours),
         *_amounts(track, entries, colours, "extra_bytes", "Memory", "MiB beyond inputs and outputs", 2.0**20),
         *_amounts(
-            track, entries, colours, "roofline", "Share of the roofline", "share of what this machine can do", 1.0
+            track,
+            entries,
+            colours,
+            "roofline_share",
+            "Share of the roofline",
+            "percent of what this machine can do",
+            0.01,
         ),
         *_errors(track, entries, colours),
     ]
@@ -120,7 +126,7 @@ def _amounts(
     ]
     where = name.split("/")[1]
     told = f"{title} of {len(rows)} implementations at {where}: best {rows[0]['method']}, {rows[0]['told']}"
-    caption = f"At {where}, the largest shape of the track." + (" In percent." if not bytes_ else "")
+    caption = f"At {where}, the largest shape of the track."
     svg = drawing.drawn(drawing.draw_amounts, {"rows": rows, "across": across, "log": bytes_})
     slug = re.sub("[^a-z]", "", key)
     return [Figure(f"{track.name}-{slug}", svg, title, told, caption, stem(track.name, "tasks"), leads=True)]

@@ -91,15 +91,16 @@ def records(
     passed = {id: method for id, method in methods.items() if not faults[id]}
     work = _Work(kind, inputs, passed | _coarser(passed))
     exact, machine, control = _exact(kind, inputs), rates(kind, shape), f"{task.kind}.eager"
-    forwards, wholes = work.times(seed)
-    errors = {id: work.error(id, exact) for id in work.wholes if not wholes[id].failure}
-    faults = {**faults, **_off(errors, passed, control, kind)}
+    errors, harmful = work.tried(exact)
+    drift = OPERATIONS[kind.op].drift(inputs, exact)
+    faults = {**faults, **_off(errors, passed, control, kind, drift), **harmful}
+    forwards, wholes = work.times(seed, [id for id in errors if not faults.get(id)])
     each = (time.process_time() - start) / len(cells)
     for cell in cells:
         id = cell.method
-        fault = f"gate: {faults[id]}" if faults[id] else wholes[id].failure
-        if not fault and (faults[control] or wholes[control].failure):
-            fault = f"{control}, the control, failed: {faults[control] or wholes[control].failure}"
+        fault, beside = (f"gate: {faults[each]}" if faults[each] else wholes[each].failure for each in (id, control))
+        if not fault and beside:
+            fault = f"{control}, the control, failed: {beside}"
         found: dict[str, float] = {}
         note = fault
         if not fault:
@@ -112,7 +113,7 @@ def records(
                     f"{name}_error": errors[f"{id} {name}"],
                 }
             found |= {"forward_s": forwards[id].median_s} if id in forwards else {}
-            found |= {"roofline": _share(machine, kind, shape, took.median_s), **gigabytes(machine)}
+            found |= {"roofline_share": _share(machine, kind, shape, took.median_s), **gigabytes(machine)}
             if seed == 0:
                 room = _memory(kind, shape, methods[id], seed)
                 found["extra_bytes"] = max(room.beyond_bytes, 0.0)
@@ -123,10 +124,12 @@ def records(
         yield Record(id, *place, dict(cell.params), status, known, each, _weights(shape), note)
 
 
-def _off(errors: Mapping[str, float], methods: Mapping[str, Method], control: str, kind: Kind) -> dict[str, str]:
+def _off(
+    errors: Mapping[str, float], methods: Mapping[str, Method], control: str, kind: Kind, drift: float
+) -> dict[str, str]:
     """Those whose error on the inputs that are timed is beyond what the gate allows: its cases are small."""
     least = max(errors.get(control, 0.0), torch.finfo(getattr(torch, kind.dtype)).eps)
-    limits = {id: SLACK * least + GAIN * method.defaults.get("eps", 0.0) for id, method in methods.items()}
+    limits = {id: SLACK * least + drift * method.defaults.get("eps", 0.0) for id, method in methods.items()}
     return {
         id: f"off by {errors[id]:.1e} at this shape; the control by {errors.get(control, math.nan):.1e}"
         for id in methods.keys() & errors.keys()
@@ -150,7 +153,8 @@ class _Work:
     def __init__(self, kind: Kind, inputs: Inputs, methods: Mapping[str, Method]) -> None:
         operation = OPERATIONS[kind.op]
         self.device, self.differentiable, self.restored = kind.device, bool(operation.differentiable), set[str]()
-        self.out = inputs.get("out")
+        self.out, self.elementwise = inputs.get("out"), operation.elementwise
+        self.shared = {name: (x, x.detach().clone()) for name, x in inputs.items() if name != "out"}
         self.forwards: dict[str, Callable[[], object]] = {}
         self.wholes: dict[str, Callable[[], object]] = {}
         for id, method in methods.items():
@@ -164,17 +168,32 @@ class _Work:
             self.forwards[id], self.wholes[id] = calls
         self.restore = _restoring(lambda: None, {k: x.clone() for k, x in inputs.items()}, inputs)
 
-    def times(self, seed: int) -> tuple[dict[str, Times], dict[str, Times]]:
+    def tried(self, exact: Sequence[Tensor]) -> tuple[dict[str, float], dict[str, str]]:
+        """Each called once, before any is timed: its error, and what is wrong with it beside, if anything is."""
+        errors, faults = {}, {}
+        for id in self.wholes:
+            try:
+                errors[id] = self.error(id, exact)
+            except Exception as error:  # whatever it raises is its result, and no other's
+                faults[id] = f"raised {type(error).__name__}: {error}"
+            for name, (shared, kept) in self.shared.items():
+                if not torch.equal(shared, kept):  # inputs hold no NaN
+                    faults[id] = f"the input {name} is overwritten at this shape"
+                    shared.detach().copy_(kept)
+        return errors, faults
+
+    def times(self, seed: int, ids: Sequence[str]) -> tuple[dict[str, Times], dict[str, Times]]:
         """Of forward passes (of one seed, where there is a backward pass), and of whole ones."""
-        wholes = self._net(self.wholes, seed)
+        wholes = self._net(self.wholes, seed, ids)
         if not self.differentiable:
             return wholes, wholes
-        return (self._net(self.forwards, seed + 1) if seed == 0 else {}), wholes
+        return (self._net(self.forwards, seed + 1, ids) if seed == 0 else {}), wholes
 
-    def _net(self, calls: Mapping[str, Callable[[], object]], seed: int) -> dict[str, Times]:
+    def _net(self, calls: Mapping[str, Callable[[], object]], seed: int, ids: Sequence[str]) -> dict[str, Times]:
         extra = {"restore": self.restore} if self.restored else {}
-        found = interleaved({**calls, **extra}, device=self.device, budget_s=BUDGET_S, least_rounds=ROUNDS, seed=seed)
-        for id in self.restored:
+        timed = {id: calls[id] for id in ids} | extra
+        found = interleaved(timed, device=self.device, budget_s=BUDGET_S, least_rounds=ROUNDS, seed=seed)
+        for id in self.restored & set(ids):
             spent, took = found["restore"].median_s, found[id]
             found[id] = replace(
                 took, median_s=took.median_s - spent, low_s=took.low_s - spent, high_s=took.high_s - spent
@@ -182,15 +201,19 @@ class _Work:
         return found
 
     def error(self, id: str, exact: Sequence[Tensor]) -> float:
-        """The largest error of what a call returns, each tensor's relative to its largest magnitude.
-
-        Of softmax relative to each value that float32 holds in full.
-        """
+        """The largest error of what a call returns: of values that float32 holds in full, or over the largest."""
         if self.out is not None:
             self.out.fill_(math.nan)  # else what is left out has the last one's values
         result = self.wholes[id]()
         found = result if isinstance(result, tuple) else (result,)
-        return max(_error(ours, truth) for ours, truth in zip(found, exact, strict=True))
+        errors = [self._error(ours, truth) for ours, truth in zip(found, exact, strict=True)]
+        return math.nan if any(map(math.isnan, errors)) else max(errors)
+
+    def _error(self, ours: Tensor, exact: Tensor) -> float:
+        off = (ours.double() - exact).abs_()
+        if self.elementwise:
+            return (off / exact)[exact > NORMAL].max().item()
+        return (off.max() / exact.abs().max()).item()
 
 
 def _weights(shape: Shape) -> str:
@@ -217,13 +240,6 @@ def _exact(kind: Kind, inputs: Inputs) -> list[Tensor]:
     return list(result) if isinstance(result, tuple) else [result]  # type: ignore[list-item]
 
 
-def _error(ours: Tensor, exact: Tensor) -> float:
-    off = (ours.double() - exact).abs_()
-    if ours.shape == exact.shape and exact.ndim and exact.min() >= 0 and exact.max() <= 1:  # probabilities
-        return (off / exact)[exact > NORMAL].max().item()
-    return (off.max() / exact.abs().max()).item()
-
-
 def _memory(kind: Kind, shape: Shape, method: Method, seed: int) -> Peak:
     """The peak of a whole call, after one of the same size: what a first call loads and compiles does not count."""
     how = (kind.op, _impl(method), dict(method.defaults), shape.sizes, shape.inputs, kind.dtype, kind.device, seed)
@@ -234,5 +250,5 @@ def _share(machine: Roofline, kind: Kind, shape: Shape, seconds: float) -> float
     element = torch.finfo(getattr(torch, kind.dtype)).bits // 8
     least = COSTS[kind.op](shape.sizes, element, bool(OPERATIONS[kind.op].differentiable))
     flops = least.flops if kind.op == "linear_cross_entropy" else 0  # of the others no rate is measured
-    rate = kind.dtype + ("-medium" if shape.precision != "highest" and kind.dtype == "float32" else "")
+    rate = kind.dtype + ("-medium" if shape.precision == "medium" and kind.dtype == "float32" else "")
     return machine.share(least.bytes_read, least.bytes_written, flops, rate, seconds)

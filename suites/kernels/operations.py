@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,13 +25,17 @@ Call = Callable[..., Any]  # takes the inputs by name, returns a tensor
 class Operation:
     """One operation: ``call(impl, settings)`` is what a user calls, ``definition`` what it must give.
 
-    ``differentiable`` names the inputs that get gradients; none where a forward pass is all that is timed.
+    ``differentiable`` names the inputs that get gradients; none where a forward pass is all that is timed. Errors are
+    of each element where ``elementwise``, else over a tensor's largest magnitude. ``drift(inputs, exact)`` bounds the
+    error of a gradient, so measured, for each unit of the threshold below which an approximation leaves terms out.
     """
 
     inputs: Callable[..., Inputs]  # (kind of inputs, sizes, dtype, generator)
     definition: Call
     call: Callable[[str, Mapping[str, float]], Call]
     differentiable: tuple[str, ...] = ()
+    elementwise: bool = False
+    drift: Callable[[Inputs, Sequence[Tensor]], float] = lambda inputs, exact: 0.0
 
 
 def _rows(kind: str, sizes: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> Inputs:
@@ -69,12 +73,19 @@ def _softmax(x: Tensor, out: Tensor | None = None) -> Tensor:
     return softmax(x)
 
 
+def _left_out(inputs: Inputs, exact: Sequence[Tensor]) -> float:
+    """Each logit's gradient may be off by a threshold of a row's weight, 1 / N: the other factor's sum times that."""
+    (_, d_hidden, d_weight), rows = exact, len(inputs["hidden"])
+    factors = (inputs["weight"], d_hidden), (inputs["hidden"], d_weight)
+    return max((other.detach().double().abs().sum(0).max() / rows / g.abs().max()).item() for other, g in factors)
+
+
 OPERATIONS = {
-    "softmax": Operation(_rows_and_out, _softmax, _named(kernels.softmax)),
+    "softmax": Operation(_rows_and_out, _softmax, _named(kernels.softmax), elementwise=True),
     "logsumexp": Operation(_rows, logsumexp, _named(kernels.logsumexp)),
     "cross_entropy": Operation(_labelled, cross_entropy, _named(kernels.cross_entropy), ("logits",)),
     "linear_cross_entropy": Operation(
-        _hidden, linear_cross_entropy, _named(kernels.linear_cross_entropy), ("hidden", "weight")
+        _hidden, linear_cross_entropy, _named(kernels.linear_cross_entropy), ("hidden", "weight"), drift=_left_out
     ),
 }
 

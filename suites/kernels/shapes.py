@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lossboard.errors import UsageError
 
-PRECISIONS = ("highest", "high")
+PRECISIONS = ("highest", "medium")  # of float32 products: torch takes another library for the second
 COARSER = {"eps8": 2.0**-8, "eps16": 2.0**-16}  # thresholds beside an approximation's own, for error against time
 
 

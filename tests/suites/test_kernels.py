@@ -67,7 +67,7 @@ def test_what_is_measured(kind, ids):
     assert found["eager"].metrics["speed"] == 1
     for record in found.values():
         assert record.metrics["both_s"] > 0
-        assert record.metrics["roofline"] > 0
+        assert record.metrics["roofline_share"] > 0
         assert record.metrics["read_gbps"] > 0
         exact = record.method.split(".")[1] not in ("cut",) and "bf16" not in kind
         assert record.metrics["largest_error"] < (1e-5 if exact else 0.5)
@@ -94,20 +94,66 @@ def nan_for_large(x, out):
     torch.div(x.exp(), x.exp().sum(-1, keepdim=True), out=out)
 
 
-@pytest.mark.parametrize("function", [wrong_tail, overwritten, nan_for_large], ids=lambda f: f.__name__)
-def test_a_broken_implementation_is_shown_as_failing_and_gets_no_time(function, monkeypatch):
+def beside_eager(function, monkeypatch, **how):
+    """Records of eager softmax, and of an implementation that is registered for this one call."""
     broken = registry.Kernel("softmax", "broken", function, __name__, "cpu", ("float32",), (), False, False, (), ())
     known = dict(registry.catalogue("softmax")) | {"broken": broken}
     monkeypatch.setattr(registry, "catalogue", lambda op: known)
     registry.implementation.cache_clear()
     try:
-        found = measured("softmax", ["eager", "broken"])
+        return measured("softmax", ["broken", "eager"], **how)
     finally:
         monkeypatch.undo()
         registry.implementation.cache_clear()
+
+
+@pytest.mark.parametrize("function", [wrong_tail, overwritten, nan_for_large], ids=lambda f: f.__name__)
+def test_a_broken_implementation_is_shown_as_failing_and_gets_no_time(function, monkeypatch):
+    found = beside_eager(function, monkeypatch)
     assert found["eager"].status == "ok"
     assert (found["broken"].status, found["broken"].metrics) == ("error", {})
     assert found["broken"].error.startswith("gate: ")
+
+
+def lazy(x, out):
+    if x.numel() < 20_000:
+        torch.softmax(x, -1, out=out)
+
+
+def nan_where_large(x, out):
+    torch.softmax(x, -1, out=out)
+    if x.numel() >= 20_000:
+        out[..., 5] = float("nan")
+
+
+def overwritten_where_large(x, out):
+    torch.softmax(x, -1, out=out)
+    if x.numel() >= 20_000:
+        x.zero_()
+
+
+def raises_where_large(x, out):
+    torch.softmax(x, -1, out=out)
+    if x.numel() >= 20_000:
+        raise RuntimeError("too large")
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lazy, "off by nan"),
+        (nan_where_large, "off by nan"),
+        (overwritten_where_large, "overwritten"),
+        (raises_where_large, "too large"),
+    ],
+    ids=lambda each: getattr(each, "__name__", ""),
+)
+def test_what_is_wrong_at_the_measured_shape_alone_gets_no_time_either(function, said, monkeypatch):
+    found = beside_eager(function, monkeypatch, shape=Shape((3, 30_000)))
+    assert found["eager"].status == "ok"
+    assert found["eager"].metrics["largest_error"] < 1e-5, "the others' inputs are as they were"
+    assert (found["broken"].status, found["broken"].metrics) == ("error", {})
+    assert said in found["broken"].error
 
 
 def test_units_are_processes_of_one_seed():
