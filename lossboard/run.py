@@ -2,7 +2,8 @@
 
 Kills, two runs at once, lost workers and resuming are one mechanism: a worker writes each finished unit to its own
 file under a lock, and a run plans anew from the files. A unit whose worker died is tried again alone, three times in
-all, so that it cannot take others down with it; a unit that raises is halved until the guilty cell is alone.
+all, so that it cannot take others down with it; then it is halved, as a unit that raises is, until the guilty cell is
+alone.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from lossboard.sources import source
 from reference.methods import Method, MethodError, catalogue, select
 
 ATTEMPTS = 3
+LOST = 30  # workers of a run, from which on units that kill them are not halved any more
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,8 @@ def execute(
     """
     folder = paths.units(suite.name)
     tried: set[Key] = set()
-    deaths: Counter[Path] = Counter()
+    deaths: Counter[Key] = Counter()  # of workers that had the cell in their unit
+    lost = 0
     summary = Summary()
     start = time.perf_counter()
     barren = 0
@@ -174,10 +177,8 @@ def execute(
         if not units:
             break
         begun = time.time()
-        alone = [job for job in units if deaths[job.path]]
-        batch, size = (alone[:1], 1) if alone else (units, jobs)
-        if alone and deaths[alone[0].path] >= ATTEMPTS:
-            batch = [replace(alone[0], error=f"the worker process died {ATTEMPTS} times (out of memory?)")]
+        suspect = next((job for job in units if _deaths(job, deaths)), None)
+        batch, size = (units, jobs) if suspect is None else ([_alone(suspect, deaths, lost < LOST)], 1)
         progressed = False
         try:
             for job_cost, done in pool(perform, batch, size):
@@ -185,19 +186,45 @@ def execute(
                     time.sleep(0.05)
                     continue
                 progressed = True
+                if batch[0].error:  # its company is not guilty of that
+                    deaths = Counter({key: min(count, ATTEMPTS - 1) for key, count in deaths.items()})
                 tried |= {record.key for record in done}
                 summary.cells += len(done)
                 report(job_cost, done)
         except WorkerDied as death:
-            suspects = [job.path for job in batch if _left_locked(job.path, begun)]
-            deaths.update(suspects)
-            barren = 0 if progressed or suspects else barren + 1
+            guilty = [cell.key for job in batch if _left_locked(job.path, begun) for cell in job.unit.cells]
+            deaths.update(guilty)
+            lost += bool(guilty)
+            barren = 0 if progressed or guilty else barren + 1
             if barren >= ATTEMPTS:
                 raise LossboardError(f"worker processes die before they begin: {death}") from death
         if not progressed:
             time.sleep(0.2)
     summary.seconds = time.perf_counter() - start
     return summary
+
+
+def _deaths(job: Job, deaths: Mapping[Key, int]) -> int:
+    return max(deaths[cell.key] for cell in job.unit.cells)
+
+
+def _alone(job: Job, deaths: Mapping[Key, int], halves: bool) -> Job:
+    """What is tried next of a unit whose workers died: all of it, then half of what died last, at last a failure."""
+    count = _deaths(job, deaths)
+    if count < ATTEMPTS:
+        return job
+    suspects = tuple(cell for cell in job.unit.cells if deaths[cell.key] == count) if halves else job.unit.cells
+    failed = f"the worker process died {count} times (out of memory?)" if len(suspects) == 1 or not halves else ""
+    part = suspects if failed else suspects[: -(-len(suspects) // 2)]
+    return _cut(replace(job, error=failed), part)
+
+
+def _cut(job: Job, cells: tuple[Cell, ...]) -> Job:
+    """The part of a job with these cells."""
+    sources = {cell.method: job.sources[cell.method] for cell in cells}
+    keys = [(cell.key, sources[cell.method] or "") for cell in cells]
+    path = records.unit_path(job.path.parent, job.suite, keys, job.provenance.env.get("machine", ""))
+    return replace(job, unit=Unit(cells, job.unit.cost * len(cells) / len(job.unit.cells)), path=path, sources=sources)
 
 
 def _jobs(
