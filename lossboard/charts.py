@@ -16,18 +16,16 @@ from markupsafe import Markup, escape
 from lossboard import board, drawing, paths
 from lossboard.board import Board, Row
 from lossboard.drawing import INK, OTHER, PALETTE, SHAPES
+from lossboard.entries import Entry, Measures
 from lossboard.names import stem
 from lossboard.protocol import Suite, Task, Track
 from lossboard.scales import SCALES, Scale
 
 if TYPE_CHECKING:
-    from lossboard.views import Entry
     from reference.curves import Curves  # it needs torch
 
 LARGEST_INLINE = 40_000  # characters: a larger drawing is a file beside the page
 SHORT = 12  # rows of the chart on the first page
-
-Measures = Mapping[str, Mapping[str, float]]  # method -> what was measured of it, averaged over the tasks of a board
 
 
 @dataclass(frozen=True)

@@ -352,7 +352,7 @@ def _compared(suite: protocol.Suite, ours: list[Record], published: list[Record]
 
 def _details(suite: protocol.Suite, part: protocol.Track, own: list[Record], shown: Board) -> Table:
     """What was measured beside the scores of a board."""
-    from lossboard.views import entries_of
+    from lossboard.entries import entries_of
 
     return show.details_table(shown, entries_of(part, shown, shown, own), suite.metrics.beside)
 

@@ -22,7 +22,7 @@ from lossboard.records import Record
 from lossboard.statistics import FEWEST
 
 if TYPE_CHECKING:
-    from lossboard.views import Entry
+    from lossboard.entries import Entry
 
 console = Console(width=None if sys.stdout.isatty() else 160, markup=False, highlight=False)  # contributed text
 errors = Console(stderr=True, markup=False, highlight=False)

@@ -18,7 +18,8 @@ from lossboard.protocol import Task
 from lossboard.scales import Scale
 
 if TYPE_CHECKING:
-    from lossboard.views import Entry, SuiteView, TrackView
+    from lossboard.entries import Entry
+    from lossboard.views import SuiteView, TrackView
     from reference.curves import Curves
 
 DIGITS = 8  # significant: more than a record has

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from lossboard import board, charts, paths, protocol, records, statistics
 from lossboard.board import Board, Row, Score
 from lossboard.claims import Assessment, assess
+from lossboard.entries import Entry, Measures, entries_of, measures
 from lossboard.markup import Interval
 from lossboard.names import SAFE
 from lossboard.records import Record
@@ -31,21 +32,6 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One method on one task of a track. ``seconds`` and ``metrics`` are means over those seeds of the tuned trial that
-    have them."""
-
-    method: str
-    tuned: Score | None
-    default: Score | None
-    metrics: Mapping[str, float]
-    seconds: float
-    files: tuple[str, ...]  # that hold its records
-    runs: tuple[tuple[str, str, bool], ...]  # when, commit ('' if not known), local changes; in order of time
-    stale: bool
-
-
-@dataclass(frozen=True)
 class TrackView:
     """A track that has records, or a part of one that has a board of its own."""
 
@@ -55,7 +41,7 @@ class TrackView:
     default: Board
     columns: tuple[Column, ...]
     entries: Mapping[str, tuple[Entry, ...]]  # task -> methods, the best mean first
-    measures: charts.Measures
+    measures: Measures
     figures: Sequence[charts.Figure]
 
     @property
@@ -180,10 +166,10 @@ def _track(pinned: protocol.Suite, track: protocol.Track, best: Sequence[Record]
     columns = [Column(title(name, strata), (name,)) for name in tuned.tasks]
     if len(columns) > MOST_COLUMNS:
         columns = [Column(dataset, tuple(names)) for dataset, names in strata.items()]
-    entries = entries_of(track, tuned, default, own)
-    means = measures(entries, tuned)
-    figures = charts.figures(track, tuned, default, means, pinned, entries)
-    return TrackView(pinned, track, tuned, default, tuple(columns), entries, means, figures)
+    found = entries_of(track, tuned, default, own)
+    means = measures(found, tuned)
+    figures = charts.figures(track, tuned, default, means, pinned, found)
+    return TrackView(pinned, track, tuned, default, tuple(columns), found, means, figures)
 
 
 def title(task: str, strata: Mapping[str, Sequence[str]]) -> str:
@@ -200,78 +186,12 @@ def labels(block: protocol.Block) -> dict[str, protocol.Task]:
     return {corruption(task.name): task for task in block.tasks}
 
 
-# -- a task ------------------------------------------------------------------------------------------------------------
-
-
-def entries_of(
-    track: protocol.Track, tuned: Board, default: Board, own: Sequence[Record]
-) -> dict[str, tuple[Entry, ...]]:
-    """Task -> what every method did on it."""
-    cells: dict[tuple[str, str], list[Record]] = defaultdict(list)
-    for record in own:
-        cells[record.method, record.id].append(record)
-    defaults = {row.method: row.tasks for row in default.rows}
-    found = {}
-    for task in track.tasks:
-        rows = [
-            _entry(row, task, defaults.get(row.method, {}).get(task.name), cells[row.method, task.id])
-            for row in tuned.rows
-            if (row.method, task.id) in cells
-        ]
-        found[task.name] = tuple(sorted(rows, key=_place))
-    return found
-
-
-def _entry(row: Row, task: protocol.Task, default: Score | None, cells: Sequence[Record]) -> Entry:
-    tuned = row.tasks.get(task.name)
-    chosen = [record for record in cells if tuned and record.trial == tuned.trial]
-    done = [record for record in chosen if record.status == "ok"]
-    measured: dict[str, list[float]] = defaultdict(list)
-    for name, value in (pair for record in done for pair in record.metrics.items()):
-        measured[name].append(value)
-    metrics = {name: sum(values) / len(values) for name, values in sorted(measured.items())}
-    headers = {id(record.header): record.header for record in cells if record.header}
-    return Entry(
-        method=row.method,
-        tuned=tuned,
-        default=default,
-        metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
-        seconds=sum(record.seconds for record in chosen) / len(chosen) if chosen else math.nan,
-        files=tuple(sorted({header.file for header in headers.values() if header.file})),
-        runs=tuple(sorted({(header.started, header.commit or "", header.dirty) for header in headers.values()})),
-        stale=row.stale,
-    )
-
-
-def _place(entry: Entry) -> tuple[float, str]:
-    return (-entry.tuned.mean if entry.tuned else math.inf, entry.method)
+# -- where records come from -------------------------------------------------------------------------------------------
 
 
 def _ends(days: Iterable[str]) -> tuple[str, ...]:
     ordered = sorted(set(days))
     return tuple(dict.fromkeys((ordered[0], ordered[-1]))) if ordered else ()
-
-
-def measures(entries: Mapping[str, Sequence[Entry]], shown: Board) -> dict[str, dict[str, float]]:
-    """Method -> means over the tasks of the board of what was measured of its tuned trials, and of ``seconds``.
-
-    Only what every task has; so every number is a mean over the same tasks.
-    """
-    by_method: dict[str, list[Entry]] = defaultdict(list)
-    for each in entries.values():
-        for entry in each:
-            by_method[entry.method].append(entry)
-    found = {}
-    for method, own in by_method.items():
-        if len(own) < len(shown.tasks):
-            continue
-        names = set.intersection(*(set(entry.metrics) for entry in own))
-        means = {name: sum(entry.metrics[name] for entry in own) / len(own) for name in sorted(names)}
-        found[method] = means | {"seconds": sum(entry.seconds for entry in own) / len(own)}
-    return found
-
-
-# -- where records come from -------------------------------------------------------------------------------------------
 
 
 def _environments(found: Sequence[Record]) -> list[Environment]:

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from lossboard import drawing
 from lossboard.board import Board
 from lossboard.charts import Figure, highlights, look, short
+from lossboard.entries import Entry
 from lossboard.markup import metric
 from lossboard.names import stem
 from lossboard.protocol import Track
-from lossboard.views import Entry
 from suites.kernels.shapes import COARSER
 
 Entries = Mapping[str, Sequence[Entry]]  # task -> methods
