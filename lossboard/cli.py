@@ -36,6 +36,7 @@ SuiteName = Annotated[str, typer.Argument(help="The suite, e.g. noisy.")]
 TrackName = Annotated[str, typer.Option("--track", help="How far: quick, cpu, ...")]
 Only = Annotated[str | None, typer.Option("--only", help="Method ids, separated by commas.")]
 Seeds = Annotated[str | None, typer.Option("--seeds", help="Seeds, separated by commas.")]
+Tasks = Annotated[str | None, typer.Option("--tasks", help="Tasks, or datasets for all of theirs, by commas.")]
 INTERRUPTED = 130
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
@@ -173,6 +174,17 @@ def _seeds(text: str | None) -> list[int] | None:
         raise UsageError(f"--seeds {text}: whole numbers separated by commas, such as 0,1,2") from None
 
 
+def _of_tasks(cells: list[protocol.Cell], text: str | None) -> list[protocol.Cell]:
+    """The cells of these tasks, named whole (letter/clean) or by their dataset (letter)."""
+    if text is None:
+        return cells
+    wanted = {part.strip() for part in text.split(",")}
+    known = {name: None for cell in cells for name in (cell.task.name.split("/")[0], cell.task.name)}
+    for name in sorted(wanted - known.keys()):
+        raise UsageError(f"--tasks: no task or dataset '{name}' here; {protocol.nearest(name, known)}")
+    return [cell for cell in cells if wanted & {cell.task.name, cell.task.name.split("/")[0]}]
+
+
 def _local(suite: str) -> list[Record]:
     """What this machine measured; damaged files are named and count as missing."""
     found, problems = records.read_units(paths.units(suite))
@@ -190,14 +202,19 @@ def _published(suite: str) -> list[Record]:
 
 @app.command()
 def plan(
-    suite: SuiteName, track: TrackName = "quick", only: Only = None, seeds: Seeds = None, as_json: AsJson = False
+    suite: SuiteName,
+    track: TrackName = "quick",
+    only: Only = None,
+    seeds: Seeds = None,
+    tasks: Tasks = None,
+    as_json: AsJson = False,
 ) -> None:
     """What a run would do: cells done, stale, failed and missing, and the time it may take."""
     from lossboard import run
 
     pinned = protocol.load(suite)
     methods = _selection(pinned, only)
-    cells = pinned.cells(pinned.track(track), methods, _seeds(seeds))
+    cells = _of_tasks(pinned.cells(pinned.track(track), methods, _seeds(seeds)), tasks)
     local = _local(suite)
     result = run.plan(cells, methods, local, _machine(pinned))
     seconds = run.estimate_s(result.todo, local) or run.estimate_s(result.todo, _published(suite))
@@ -235,6 +252,7 @@ def run(
     track: TrackName = "quick",
     only: Only = None,
     seeds: Seeds = None,
+    tasks: Tasks = None,
     jobs: Annotated[int, typer.Option("--jobs", min=0, help="Worker processes; 0: one a core.")] = 0,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Measure again what is done (old records are set aside).")
@@ -254,7 +272,7 @@ def run(
     machine = _machine(pinned)
     methods = _selection(pinned, only)
     wanted = _seeds(seeds)
-    cells = asked = pinned.cells(chosen, methods, wanted)
+    cells = asked = _of_tasks(pinned.cells(chosen, methods, wanted), tasks)
     if fresh:
         records.set_aside(paths.units(suite), {cell.key for cell in cells}, machine)
     if fill:

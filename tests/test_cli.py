@@ -52,6 +52,7 @@ USAGE = [  # call, what the message must say
     (("plan", "noisy", "--seeds", "0,99"), "no seed 99"),
     (("board", "noisy", "--seeds", "99"), "no seed 99"),
     (("plan", "noisy", "--seeds", "a"), "whole numbers separated by commas"),
+    (("plan", "noisy", "--tasks", "digit"), "did you mean digits"),
     (("list", "loses"), "did you mean losses"),
     (("why", "noisy/gce"), "a cell is suite/method/dataset/corruption"),
     (("why", "noisy/gce/digits/uniform"), "no task 'digits/uniform'"),
