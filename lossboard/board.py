@@ -279,6 +279,33 @@ def _ranked(rows: list[Row], blocks: Sequence[Block]) -> list[Row]:
     return [replace(rows[i], rank=intervals[i], group=ties[i]) for i in order]
 
 
+def paired(ours: Score, theirs: Score) -> tuple[float, float] | None:
+    """Mean difference over the seeds that both have, with the half-width of its 95 % t interval.
+
+    nan for too few seeds, as on a board: they tell nothing apart. None without a shared seed.
+    """
+    shared = sorted(ours.seeds.keys() & theirs.seeds.keys())
+    if not shared:
+        return None
+    mean, half = statistics.t_interval([ours.seeds[seed] - theirs.seeds[seed] for seed in shared])
+    return mean, half if len(shared) >= statistics.FEWEST else math.nan
+
+
+def difference(ours: Row, theirs: Row, tasks: Sequence[Task]) -> tuple[float, float] | None:
+    """Mean difference over the tasks that both have, paired by seed, with the half-width of its 95 % t interval."""
+    shared = [task for task in tasks if task.name in ours.tasks and task.name in theirs.tasks]
+    values, weights = {}, {}
+    for key, names in strata(shared).items():
+        pairs = [(ours.tasks[name].seeds, theirs.tasks[name].seeds) for name in names]
+        seeds = sorted(set.intersection(*(set(a) & set(b) for a, b in pairs)))
+        values[key] = [float(np.mean([a[seed] - b[seed] for a, b in pairs])) for seed in seeds]
+        weights[key] = len(names) / len(shared)
+    if not values or not all(values.values()):
+        return None
+    mean, half = statistics.stratified(values, weights)
+    return mean, half if min(map(len, values.values())) >= statistics.FEWEST else math.nan
+
+
 def friedman(board: Board, track: Track) -> tuple[tuple[str, ...], statistics.Friedman, int] | None:
     """Ranked methods, Friedman's test of them and its number of blocks; None below two methods or blocks.
 

@@ -1,4 +1,4 @@
-"""The command line: list, plan, run, why, board, claims, submit, publish, data.
+"""The command line: list, plan, run, why, board, compare, claims, reproduce, submit, publish, data.
 
 Exit codes: 0 fine, 1 a check failed, 2 usage, 3 could not measure, 130 interrupted.
 """
@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -174,15 +175,15 @@ def _seeds(text: str | None) -> list[int] | None:
         raise UsageError(f"--seeds {text}: whole numbers separated by commas, such as 0,1,2") from None
 
 
-def _of_tasks(cells: list[protocol.Cell], text: str | None) -> list[protocol.Cell]:
-    """The cells of these tasks, named whole (letter/clean) or by their dataset (letter)."""
+def _of_tasks(text: str | None, tasks: Iterable[str]) -> Callable[[str], bool]:
+    """Whether a task is asked for, named whole (letter/clean) or by its dataset (letter)."""
     if text is None:
-        return cells
+        return lambda task: True
     wanted = {part.strip() for part in text.split(",")}
-    known = {name: None for cell in cells for name in (cell.task.name.split("/")[0], cell.task.name)}
+    known = {name: None for task in tasks for name in (task.split("/")[0], task)}
     for name in sorted(wanted - known.keys()):
         raise UsageError(f"--tasks: no task or dataset '{name}' here; {protocol.nearest(name, known)}")
-    return [cell for cell in cells if wanted & {cell.task.name, cell.task.name.split("/")[0]}]
+    return lambda task: bool(wanted & {task, task.split("/")[0]})
 
 
 def _local(suite: str) -> list[Record]:
@@ -214,7 +215,9 @@ def plan(
 
     pinned = protocol.load(suite)
     methods = _selection(pinned, only)
-    cells = _of_tasks(pinned.cells(pinned.track(track), methods, _seeds(seeds)), tasks)
+    chosen = pinned.track(track)
+    among = _of_tasks(tasks, (task.name for task in chosen.tasks))
+    cells = [cell for cell in pinned.cells(chosen, methods, _seeds(seeds)) if among(cell.task.name)]
     local = _local(suite)
     result = run.plan(cells, methods, local, _machine(pinned))
     seconds = run.estimate_s(result.todo, local) or run.estimate_s(result.todo, _published(suite))
@@ -272,7 +275,8 @@ def run(
     machine = _machine(pinned)
     methods = _selection(pinned, only)
     wanted = _seeds(seeds)
-    cells = asked = _of_tasks(pinned.cells(chosen, methods, wanted), tasks)
+    among = _of_tasks(tasks, (task.name for task in chosen.tasks))
+    cells = asked = [cell for cell in pinned.cells(chosen, methods, wanted) if among(cell.task.name)]
     if fresh:
         records.set_aside(paths.units(suite), {cell.key for cell in cells}, machine)
     if fill:
@@ -497,6 +501,74 @@ def claims(
         show.console.print(f"{len(found)} claim{'s' if len(found) > 1 else ''}: {counted}")
     else:
         show.console.print(f"suite '{suite}' has no claims")
+
+
+@app.command()
+def compare(
+    suite: SuiteName,
+    ours: Annotated[str, typer.Argument(help="A method, a batch (12 hex digits), or commit:abc123.")],
+    theirs: Annotated[str, typer.Argument(help="What it is compared with, named the same way.")],
+    track: TrackName = "quick",
+    local: Annotated[bool, typer.Option("--local", help="This machine's records beside the published ones.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Two methods, batches or commits: differences of the scores, paired by seed, task by task."""
+    from lossboard import comparison
+
+    pinned = protocol.load(suite)
+    found = [*(_local(suite) if local else ()), *_published(suite)]
+    compared = comparison.compare(pinned, pinned.track(track), ours, theirs, found)
+    if as_json:
+        print(json.dumps(comparison.as_json(compared)))
+        return
+    for each in compared:
+        show.console.print(show.comparison_table(each), soft_wrap=not show.console.is_terminal)
+
+
+@app.command()
+def reproduce(
+    what: Annotated[str, typer.Argument(help="A suite, or cells: noisy/gce/digits/uniform-0.3[/seed[/trial]]")],
+    sample: Annotated[int, typer.Option("--sample", min=1, help="How many cells at most, drawn at random.")] = 20,
+    track: Annotated[str | None, typer.Option("--track", help="Of this track alone.")] = None,
+    only: Only = None,
+    tasks: Tasks = None,
+    jobs: Annotated[int, typer.Option("--jobs", min=0, help="Worker processes; 0: one a core.")] = 0,
+    draw: Annotated[int | None, typer.Option("--draw", help="A number that fixes the drawing.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep what was found under results/, to be committed.")] = False,
+) -> None:
+    """Measure published cells again from what their records say: bitwise, within tolerance, or differs, and why."""
+    from rich.progress import track as bar
+
+    from lossboard import board, explain, reproduction
+    from lossboard.environment import provenance
+    from lossboard.pools import alone, loky
+
+    named = explain.place(what) if "/" in what else None
+    suite = named.suite if named else protocol.load(what)
+    methods = _selection(suite, named.method if named else only)
+    published = records.of_machine(_published(suite.name), _machine(suite))
+    found = reproduction.reproducible(suite, published, methods, board.currency(suite))
+    wanted = {task.id: task for task in suite.track(track).tasks} if track else suite.tasks
+    among = _of_tasks(tasks, (task.name for task in wanted.values()))
+    found = [r for r in found if r.id in wanted and among(r.task) and (named is None or named.holds(r.key))]
+    if not found:
+        raise CheckFailed(
+            "nothing to reproduce: no published record of such cells" + (" by this machine" * suite.alone)
+        )
+    chosen = reproduction.drawn(found, sample, draw)
+    said = provenance(suite.alone)
+    pool, count = (alone, 1) if suite.alone else (loky, jobs or default_jobs())
+    again = reproduction.reproduce(suite, chosen, said, pool, count)
+    done = list(bar(again, suite.name, total=len(chosen), console=show.console, transient=True))
+    show.console.print(show.reproductions_table(done), soft_wrap=not show.console.is_terminal)
+    for reason, number in Counter(reason for each in done for reason in each.reasons).most_common():
+        show.console.print(f"{reason} ({number} of {len(done)})", soft_wrap=True)
+    verdicts = Counter(each.verdict for each in done)
+    show.console.print(f"{len(done)} of {len(found):,} cells: " + ", ".join(f"{n} {v}" for v, n in verdicts.items()))
+    if keep:
+        show.console.print(str(reproduction.keep(suite, done, said).relative_to(paths.root())), soft_wrap=True)
+    if verdicts[reproduction.DIFFERS]:
+        raise CheckFailed(f"{verdicts[reproduction.DIFFERS]} of {len(done)} cells differ")
 
 
 @app.command()

@@ -4,21 +4,43 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from lossboard import paths, protocol, records
 from lossboard.board import currency
 from lossboard.errors import UsageError
-from lossboard.records import MEASURED, Record
+from lossboard.records import MEASURED, Key, Record
 from reference.methods import select
 
 FORM = "suite/method/dataset/corruption[/seed[/trial]]"
 
 
-def why(cell: str) -> Iterator[str]:
-    """Lines that explain a cell, or the cells of a task: what is known of it, and what counts.
+@dataclass(frozen=True)
+class Place:
+    """What the name of a cell, or of all cells of a method on a task, says."""
+
+    suite: protocol.Suite
+    method: str
+    tasks: tuple[protocol.Task, ...]  # of this name: tracks may pin it differently
+    seed: int | None
+    trial: int | None
+
+    def holds(self, key: Key) -> bool:
+        """Whether a cell is among those that are named."""
+        method, id, seed, trial = key
+        return (
+            method == self.method
+            and any(task.id == id for task in self.tasks)
+            and self.seed in (None, seed)
+            and self.trial in (None, trial)
+        )
+
+
+def place(cell: str) -> Place:
+    """What a name such as noisy/gce/digits/uniform-0.3/0/0 means.
 
     Raises:
-        UsageError: the name is not of the form, or names no suite or task.
+        UsageError: it is not of the form, or names no suite or task.
     """
     parts = cell.split("/")
     if not 4 <= len(parts) <= 6 or not all(re.fullmatch("[0-9]+", part) for part in parts[4:]):
@@ -30,17 +52,28 @@ def why(cell: str) -> Iterator[str]:
         near = protocol.nearest(name, [task.name for task in suite.tasks.values()])
         raise UsageError(f"no task '{name}' in suite '{suite.name}'; {near}")
     seed, trial = [*map(int, parts[4:]), None, None][:2]
-    for task in tasks:
+    return Place(suite, parts[1], tuple(tasks), seed, trial)
+
+
+def why(cell: str) -> Iterator[str]:
+    """Lines that explain a cell, or the cells of a task: what is known of it, and what counts.
+
+    Raises:
+        UsageError: the name is not of the form, or names no suite or task.
+    """
+    named = place(cell)
+    suite, method = named.suite, named.method
+    for task in named.tasks:
         what = ", ".join(["data", *task.parts] if task.dataset else ["kind", *task.parts])
         yield f"task {task.name}, id {task.id} (hash of suite, version, {what})"
-        known = _known(suite.name, parts[1], task.id)
+        known = _known(suite.name, method, task.id)
         keys = sorted({(record.key, _machine(record)) for record, _ in known})
-        shown = [(key, machine) for key, machine in keys if seed in (None, key[2]) and trial in (None, key[3])]
+        shown = [(key, machine) for key, machine in keys if named.holds(key)]
         for where in shown:
             yield from _cell([pair for pair in known if (pair[0].key, _machine(pair[0])) == where], currency(suite))
         if not shown:
-            _check(suite, parts[1], known)
-            yield f"missing: no such record of {parts[1]}; lossboard run {suite.name} --only {parts[1]}"
+            _check(suite, method, known)
+            yield f"missing: no such record of {method}; lossboard run {suite.name} --only {method}"
 
 
 def _machine(record: Record) -> str:

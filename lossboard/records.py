@@ -105,7 +105,7 @@ def _line(content: Mapping[str, Any]) -> str:
 # -- reading ---------------------------------------------------------------------------------------
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
+def lines(path: Path) -> list[dict[str, Any]]:
     """The JSON objects of a file, one a line, complete to the last newline."""
     if path.stat().st_size > LARGEST_FILE_BYTES:
         raise BadFile(f"{path}: larger than {LARGEST_FILE_BYTES >> 20} MiB")
@@ -265,7 +265,7 @@ def read_units(folder: Path) -> tuple[list[Record], list[str]]:
 
 
 def _unit(path: Path) -> list[Record]:
-    top, *rows = _lines(path) or [{}]
+    top, *rows = lines(path) or [{}]
     if top.get("rows") != len(rows):
         raise BadFile(f"{path}: {len(rows)} rows of {top.get('rows')} (written in part)")
     headers = {id: _header(top, path.stem, id, method) for id, method in top["methods"].items()}
@@ -277,7 +277,7 @@ def set_aside(folder: Path, keys: set[Key], machine: str = "") -> int:
     taken = 0
     for path in sorted(folder.glob("*.jsonl")):
         try:
-            top, *rows = _lines(path) or [{}]
+            top, *rows = lines(path) or [{}]
             if top["env"].get("machine", "") != machine:
                 continue
             out = [(row["method"], row["id"], row["seed"], row["trial"]) in keys for row in rows]
@@ -361,7 +361,7 @@ def read_batch(path: Path) -> Batch:
         raise BadFile(
             f"{path}: the content hashes to {content}; a batch is never edited. Restore it, or seal a new one"
         )
-    top, *rows = _lines(path)
+    top, *rows = lines(path)
     try:
         method = top["method"]
         header = _header(top, path.stem, method, top)

@@ -275,7 +275,7 @@ def _perform(job: Job) -> list[Record]:
 
     context = Context(select(suite_methods(_suite(job.suite)), list(job.sources)), load)
     _unchanged(job, context.methods)
-    done = _failures(job.unit, "error", job.error) if job.error else list(_measure(job, context))
+    done = _failures(job.unit, "error", job.error) if job.error else list(_measure(job.suite, job.unit, context))
     names = {key: {"module": context.methods[key].module, "source": made} for key, made in sorted(job.sources.items())}
     data = {name: pins()[name].digest for name in sorted({cell.task.dataset for cell in job.unit.cells} - {""})}
     header = {"suite": job.suite, **job.provenance.header(), "data": data}
@@ -302,11 +302,22 @@ def _suite(name: str) -> Suite:
     return load(name)
 
 
-def _measure(job: Job, context: Context) -> Iterator[Record]:
+def measured(suite: str, unit: Unit) -> list[Record]:
+    """In a worker: a unit's records, kept nowhere."""
+    from lossboard.data import load
+
+    return list(_measure(suite, unit, Context(select(suite_methods(_suite(suite)), _methods(unit)), load)))
+
+
+def _methods(unit: Unit) -> list[str]:
+    return list(dict.fromkeys(cell.method for cell in unit.cells))
+
+
+def _measure(suite: str, unit: Unit, context: Context) -> Iterator[Record]:
     """The unit's records; a unit that raises is halved until the guilty cell is alone."""
-    cells = job.unit.cells
+    cells = unit.cells
     try:
-        found = {record.key: record for record in suite_module(job.suite).run(job.unit, context)}
+        found = {record.key: record for record in suite_module(suite).run(unit, context)}
         absent = [cell for cell in cells if cell.key not in found]
         yield from found.values()
         yield from _failures(Unit(tuple(absent), 0), "error", "the suite gave no record for this cell")
@@ -316,11 +327,11 @@ def _measure(job: Job, context: Context) -> Iterator[Record]:
         if len(cells) == 1 or isinstance(error, MethodError):
             last = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{Path(last.filename).name}:{last.lineno}"
-            yield from _failures(job.unit, _status(error), f"{type(error).__name__}: {error} ({where})")
+            yield from _failures(unit, _status(error), f"{type(error).__name__}: {error} ({where})")
         else:
             half = len(cells) // 2
             for part in (cells[:half], cells[half:]):
-                yield from _measure(replace(job, unit=Unit(part, 0)), context)
+                yield from _measure(suite, Unit(part, 0), context)
 
 
 def _status(error: BaseException) -> str:

@@ -22,7 +22,9 @@ from lossboard.records import Record
 from lossboard.statistics import FEWEST
 
 if TYPE_CHECKING:
+    from lossboard.comparison import Comparison
     from lossboard.entries import Entry
+    from lossboard.reproduction import Reproduction
 
 console = Console(width=None if sys.stdout.isatty() else 160, markup=False, highlight=False)  # contributed text
 errors = Console(stderr=True, markup=False, highlight=False)
@@ -145,6 +147,38 @@ def details_table(board: Board, entries: Mapping[str, Sequence[Entry]], beside: 
             mean = "" if failed else score(board, entry.tuned)
             table.add_row(bold("" if i else task), entry.method, mean, *values, "failed" if failed else "")
         table.add_section()
+    return table
+
+
+def reproductions_table(found: Sequence[Reproduction]) -> Table:
+    """Cells that were measured again, those that differ first."""
+    from lossboard.reproduction import VERDICTS
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for name, side in (("cell", "left"), ("verdict", "left"), ("differs most", "right"), ("in", "left")):
+        table.add_column(name, justify=side, overflow="fold")  # type: ignore[arg-type]
+    order = {verdict: -place for place, verdict in enumerate(VERDICTS)}
+    for each in sorted(found, key=lambda each: (order[each.verdict], each.record.key)):
+        record = each.record
+        largest = f"{each.largest:.3g}" if math.isfinite(each.largest) and each.metric else ""
+        cell = f"{record.method}/{record.task}/{record.seed}/{record.trial}"
+        table.add_row(Text(cell), each.verdict, largest, Text(each.metric))
+    return table
+
+
+def comparison_table(found: Comparison) -> Table:
+    """One method, batch or commit beside another: the mean over the tasks that both have, then each task."""
+    scale, kinds = found.scale, found.scale.apart
+    title = f"{found.ours} less {found.theirs} on {found.track}, {kinds}, 95 % t interval of differences paired by seed"
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    for name, side in (("task", "left"), (found.ours, "right"), (found.theirs, "right"), ("difference", "right")):
+        table.add_column(Text(name), justify=side, overflow="fold")  # type: ignore[arg-type]
+    table.add_column("cells with the same bits", justify="right")
+    for line in found.lines:
+        apart = line.difference
+        text = "" if apart is None else scale.difference(apart[0]) + scale.half(*apart)
+        same = f"{line.same_bits:,} of {line.cells:,}" if line.cells else ""
+        table.add_row(Text(line.task), scale.interval(*line.ours), scale.interval(*line.theirs), text, same)
     return table
 
 

@@ -264,7 +264,7 @@ def results(view: TrackView, method: str, control: str) -> Results | None:
     lines, strata = [], board.strata(view.track.tasks)
     for task in view.tuned.tasks:
         ours, reference = score(tuned, method, task), score(tuned, control, task)
-        difference = _paired(ours, reference) if ours and reference and method != control else None
+        difference = board.paired(ours, reference) if ours and reference and method != control else None
         lines.append(Line(task, title(task, strata), ours, score(default, method, task), reference, difference))
     known = [line.difference for line in lines if line.difference]
     place = view.tuned.scale.place
@@ -279,14 +279,6 @@ def _commit(view: TrackView, method: str) -> str:
     own = (entry for entries in view.entries.values() for entry in entries if entry.method == method)
     clean = [(when, commit) for entry in own for when, commit, dirty in entry.runs if not dirty]
     return max(clean)[1] if clean else ""
-
-
-def _paired(ours: Score, reference: Score) -> Interval | None:
-    shared = sorted(ours.seeds.keys() & reference.seeds.keys())
-    if not shared:
-        return None
-    mean, half = statistics.t_interval([ours.seeds[seed] - reference.seeds[seed] for seed in shared])
-    return mean, half if len(shared) >= statistics.FEWEST else math.nan  # as on the board: too few tell nothing apart
 
 
 def _known(half: float) -> float:
