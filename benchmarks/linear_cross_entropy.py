@@ -21,9 +21,10 @@ from torch import Tensor
 import kernels
 from benchmarks.tracked.inputs import peaked
 from kernels import traffic
+from kernels.products import product
 from kernels.registry import on
 from lossboard.measure import interleaved, peak
-from lossboard.measure.roofline import Roofline, Traffic, measured
+from lossboard.measure.roofline import Means, Roofline, measured
 from lossboard.measure.timing import Call
 from reference.ops import costs
 from reference.ops.linear_cross_entropy import linear_cross_entropy
@@ -80,7 +81,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     ids = options.only.split(",") if options.only else on("linear_cross_entropy", "cpu")
-    machine = measured(Traffic(traffic.read, traffic.copy, traffic.copy_past_caches), dtypes=("float32",))
+    machine = measured(Means(traffic.read, traffic.copy, traffic.copy_past_caches, product), dtypes=("float32",))
     for text in options.shapes.split(","):
         n, d, v = map(int, text.split("x"))
         print(f"{text}, of at most {machine.flops['float32'] / 1e9:.0f} GFLOP/s")

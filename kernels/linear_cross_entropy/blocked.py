@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels.linear_cross_entropy.terms import Terms, add_product_, filterable, room, subtract_uniform_
+from kernels.linear_cross_entropy.terms import Terms, filterable, room, subtract_uniform_
 from kernels.logits import logsumexp
+from kernels.products import add_product_, product
 from kernels.registry import kernel
 
 BLOCK_BYTES = 16 << 20  # of logits, where all gradients are kept
@@ -73,10 +74,10 @@ class _Blocked(torch.autograd.Function):
             where, logits, local, sums, ups, ups_lse = of
             gradient = terms.gradient_(logits, local, sums, ups, ups_lse, None if eps else classes)
             if eps:
-                d_hidden.index_add_(0, where, (gradient.to(part.dtype) @ part).to(d_hidden.dtype))
+                d_hidden.index_add_(0, where, product(gradient.to(part.dtype), part).to(d_hidden.dtype))
             else:
-                add_product_(d_hidden, gradient.T, part)
-            d_weight[block] = gradient.to(hidden.dtype).T @ hidden[where]
+                add_product_(d_hidden, gradient, part)
+            d_weight[block] = product(gradient.to(hidden.dtype).T, hidden[where])
             if d_bias is not None:
                 d_bias[block] = gradient.sum(0).to(d_bias.dtype)
         if eps and terms.label_smoothing:

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels.linear_cross_entropy.terms import Terms, add_product_, own_logits, room
+from kernels.linear_cross_entropy.terms import Terms, own_logits, room
 from kernels.logits import logsumexp
+from kernels.products import add_product_, product
 from kernels.registry import Unsupported, kernel
 
 CHUNK_BYTES = 16 << 20  # of logits: their passes stay in cache; fewer rows would make the products slow
@@ -43,8 +44,8 @@ class _Chunked(torch.autograd.Function):
             gradient = terms.gradient_(logits, target[part], lse, one, classes=classes)
             if d_bias is not None:
                 d_bias += gradient.sum(0)
-            torch.mm(gradient.to(weight.dtype), weight, out=d_hidden[part])
-            add_product_(d_weight, gradient, hidden[part])
+            d_hidden[part] = product(gradient.to(weight.dtype), weight)
+            add_product_(d_weight, gradient.T, hidden[part])
         ctx.mark_non_differentiable(lses)
         ctx.save_for_backward(d_hidden, None if d_weight is None else d_weight.to(weight.dtype), d_bias)
         return values, lses

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from kernels.logits import scaled_exp_
+from kernels.products import by_onednn, product
 from kernels.registry import Unsupported
 
 
@@ -27,9 +28,11 @@ class Terms:
     z_loss: float
 
     def logits(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, room: Tensor) -> Tensor:
-        """The logits (N, V), capped, in the first places of ``room``, whose dtype they get."""
+        """The logits (N, V), capped, in ``room``'s dtype, and in its first places unless the product has its own."""
         found = room[: len(hidden) * len(weight)].view(len(hidden), len(weight))
-        if room.dtype is hidden.dtype:
+        if by_onednn(hidden, weight.T):
+            found = product(hidden, weight.T)
+        elif room.dtype is hidden.dtype:
             torch.mm(hidden, weight.T, out=found)
         else:
             found.copy_(hidden @ weight.T)
@@ -114,11 +117,3 @@ def room(rows: int, classes: int, like: Tensor) -> Tensor:
 def own_logits(logits: Tensor, target: Tensor) -> Tensor:
     """The targets' logits, (N,)."""
     return logits.gather(1, target[:, None]).squeeze(1)
-
-
-def add_product_(total: Tensor, a: Tensor, b: Tensor) -> None:
-    """total += a.T @ b, the product in b's dtype."""
-    if total.dtype is b.dtype and a.dtype is b.dtype:
-        total.addmm_(a.T, b)
-    else:
-        total += a.to(b.dtype).T @ b

@@ -5,7 +5,7 @@ takes at least the longer of the two times. It is measured where and when it is 
 and the fastest sample counts: a roof is what the machine can do at most, and others may slow it at any time.
 
 Bandwidth depends on whether the buffers fit a cache, so it is measured for buffers of a size. Products of float32 are
-measured twice, since ``torch.set_float32_matmul_precision`` selects the library: "float32" is at "highest",
+measured twice, since ``torch.set_float32_matmul_precision`` may select the library: "float32" is at "highest",
 "float32-medium" at "medium" (which may round the factors to bfloat16, or be a faster library with the same rounding).
 """
 
@@ -27,19 +27,20 @@ LONG_S = 0.01  # of one product
 
 
 @dataclass(frozen=True)
-class Traffic:
-    """Functions that do nothing but move bytes; ``stream`` copies past the caches where a processor can."""
+class Means:
+    """How to move bytes and do nothing else (``stream`` past the caches where a processor can), and how to multiply."""
 
     read: Callable[[Tensor], object]
     copy: Callable[[Tensor, Tensor], object]  # from the first to the second
     stream: Callable[[Tensor, Tensor], object]
+    product: Callable[[Tensor, Tensor], object] = torch.mm
 
 
 def _copy(source: Tensor, out: Tensor) -> None:
     out.copy_(source)
 
 
-TORCH = Traffic(torch.amax, _copy, _copy)  # good enough on CUDA; on CPU its reduction is no fast read
+TORCH = Means(torch.amax, _copy, _copy)  # good enough on CUDA; on CPU its reduction is no fast read
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Roofline:
 
 
 def measured(
-    traffic: Traffic = TORCH,
+    means: Means = TORCH,
     *,
     device: str = "cpu",
     buffer_bytes: int = BUFFER_BYTES,
@@ -89,18 +90,18 @@ def measured(
     """The roofline of this machine with as many threads as torch has, in little more than the budget.
 
     Args:
-        traffic: how to move bytes; on CPU ``kernels.traffic`` has what reaches the bandwidth.
+        means: how to move bytes and multiply; on CPU ``kernels`` has what reaches the most.
         buffer_bytes: of each of two float32 buffers: the size of the work's own data, or beyond the caches.
         dtypes: whose products are measured; one that is not implemented here is left out.
     """
     source = torch.ones(buffer_bytes // 4, device=device)
     out = torch.zeros_like(source)
     moves: dict[str, Call] = {
-        "read": lambda: traffic.read(source),
-        "copy": lambda: traffic.copy(source, out),
-        "stream": lambda: traffic.stream(source, out),
+        "read": lambda: means.read(source),
+        "copy": lambda: means.copy(source, out),
+        "stream": lambda: means.stream(source, out),
     }
-    products = dict(_products(dtypes, device))
+    products = dict(_products(means, dtypes, device))
     calls = moves | {name: product.multiply for name, product in products.items()}
     found = interleaved(calls, device=device, budget_s=budget_s)
     bandwidth = {name: (1 if name == "read" else 2) * source.nbytes / found[name].least_s for name in moves}
@@ -120,12 +121,12 @@ class _Product:
 
     a: Tensor
     b: Tensor
-    out: Tensor
+    multiplied: Callable[[Tensor, Tensor], object]
     precision: str
 
     def multiply(self) -> None:
         with _precision(self.precision):
-            torch.mm(self.a, self.b, out=self.out)
+            self.multiplied(self.a, self.b)
 
     @property
     def flops(self) -> int:
@@ -133,22 +134,22 @@ class _Product:
         return 2 * self.a.shape[0] ** 3
 
 
-def _products(dtypes: Sequence[str], device: str) -> Iterator[tuple[str, _Product]]:
+def _products(means: Means, dtypes: Sequence[str], device: str) -> Iterator[tuple[str, _Product]]:
     for dtype in dtypes:
         precisions = {dtype: "highest"} | ({f"{dtype}-medium": "medium"} if dtype == "float32" else {})
         for name, precision in precisions.items():
             try:
-                yield name, _sized(dtype, precision, device)
+                yield name, _sized(means, dtype, precision, device)
             except NotImplementedError:  # torch has none of this dtype on this device
                 continue
 
 
-def _sized(dtype: str, precision: str, device: str) -> _Product:
+def _sized(means: Means, dtype: str, precision: str, device: str) -> _Product:
     """A product of the smallest power of two that takes LONG_S: some dtypes are a hundred times slower than others."""
     clock, n = clock_of(device), SMALLEST
     while True:
         a, b = (torch.randn(n, n, device=device).to(getattr(torch, dtype)) for _ in range(2))
-        product = _Product(a, b, torch.empty_like(a), precision)
+        product = _Product(a, b, means.product, precision)
         product.multiply()
         if n == LARGEST or clock(product.multiply, 1) >= LONG_S:
             return product

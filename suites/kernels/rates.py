@@ -10,15 +10,16 @@ from pathlib import Path
 import torch
 
 from kernels import traffic
+from kernels.products import product
 from lossboard import paths
-from lossboard.measure.roofline import TORCH, Roofline, Traffic, measured
+from lossboard.measure.roofline import TORCH, Means, Roofline, measured
 from lossboard.records import write_atomically
 from suites.kernels.shapes import Kind, Shape
 
 ELEMENT_BYTES = 4
 MINUTES = 10  # for which a measurement holds
 BUFFERS_BYTES = (1 << 20, 8 << 20, 128 << 20)  # within a core's caches, within the last level, and beyond
-CPU = Traffic(traffic.read, traffic.copy, traffic.copy_past_caches)
+CPU = Means(traffic.read, traffic.copy, traffic.copy_past_caches, product)
 
 
 def rates(kind: Kind, shape: Shape) -> Roofline:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kernels import traffic
-from lossboard.measure.roofline import Roofline, Traffic, measured
+from lossboard.measure.roofline import Means, Roofline, measured
 
 MADE = Roofline(10.0, 20.0, 40.0, {"float32": 5.0, "bfloat16": 50.0}, 1 << 20, 1, "cpu", "2026-01-01T00:00:00Z")
 
@@ -33,7 +33,7 @@ def test_a_rate_that_is_not_known_is_named():
 
 def test_this_machine():
     before = torch.get_float32_matmul_precision()
-    moves = Traffic(traffic.read, traffic.copy, traffic.copy_past_caches)
+    moves = Means(traffic.read, traffic.copy, traffic.copy_past_caches)
     found = measured(moves, buffer_bytes=1 << 22, dtypes=("float32", "float8_e8m0fnu"), budget_s=0)
     assert min(found.read, found.copy, found.stream, *found.flops.values()) > 0
     assert set(found.flops) == {"float32", "float32-medium"}
@@ -47,5 +47,5 @@ def test_what_moves_bytes_is_told_which():
     def move(*tensors):
         seen.append(tuple(t.nbytes for t in tensors))
 
-    measured(Traffic(move, move, move), buffer_bytes=4096, dtypes=(), budget_s=0)
+    measured(Means(move, move, move), buffer_bytes=4096, dtypes=(), budget_s=0)
     assert set(seen) == {(4096,), (4096, 4096)}
