@@ -1,4 +1,4 @@
-"""The command line: list, plan, run, why, board, compare, claims, reproduce, submit, publish, data.
+"""The command line: list, new, check, plan, run, why, board, compare, claims, reproduce, submit, publish, data.
 
 Exit codes: 0 fine, 1 a check failed, 2 usage, 3 could not measure, 130 interrupted.
 """
@@ -199,6 +199,56 @@ def _published(suite: str) -> list[Record]:
     for problem in problems:
         show.warn(f"{problem}; left out")
     return found
+
+
+# -- a new method ----------------------------------------------------------------------------------
+
+
+@app.command()
+def new(
+    kind: Annotated[str, typer.Argument(help="loss, correction, calibrator, multilabel or longtail.")],
+    id: Annotated[str, typer.Argument(help="Its id, e.g. my_loss: the name of the file and of the function.")],
+) -> None:
+    """Write the one file of a new method, in the form that its kind has."""
+    from lossboard.scaffold import new as written
+
+    path = written(kind, id)
+    show.console.print(f"{path.relative_to(paths.root())}: fill in citation, formula and function", soft_wrap=True)
+    if kind == "loss":
+        show.console.print(f"then: lossboard check {id}; lossboard run noisy --only {id}", soft_wrap=True)
+
+
+@app.command()
+def check(
+    id: Annotated[str, typer.Argument(help="A loss of the catalogue, e.g. my_loss.")],
+    contract: Annotated[bool, typer.Option(help="Run the tests of its contract first.")] = True,
+) -> None:
+    """Hold a loss to its contract, and print its fidelity card: what it computes, in numbers."""
+    import subprocess
+
+    from lossboard.fidelity import card
+    from reference.methods import catalogue, select
+
+    (method,) = select(catalogue("loss"), [id]).values()
+    if contract:
+        tests = paths.root() / "tests" / "contract"
+        if not tests.is_dir():
+            raise UsageError("the tests of the contract are in a checkout; --no-contract prints the card alone")
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "--no-header",
+            "-p",
+            "no:xdist",
+            "-k",
+            f"{id} or [{id}]",
+            str(tests),
+        ]
+        if subprocess.run(command, cwd=paths.root()).returncode:
+            raise CheckFailed(f"'{id}' breaks its contract: the first failure above says how")
+    show.console.print(show.fidelity_card(card(method)))
 
 
 @app.command()

@@ -24,6 +24,7 @@ from lossboard.statistics import FEWEST
 if TYPE_CHECKING:
     from lossboard.comparison import Comparison
     from lossboard.entries import Entry
+    from lossboard.fidelity import Card
     from lossboard.reproduction import Reproduction
 
 console = Console(width=None if sys.stdout.isatty() else 160, markup=False, highlight=False)  # contributed text
@@ -163,6 +164,31 @@ def reproductions_table(found: Sequence[Reproduction]) -> Table:
         largest = f"{each.largest:.3g}" if math.isfinite(each.largest) and each.metric else ""
         cell = f"{record.method}/{record.task}/{record.seed}/{record.trial}"
         table.add_row(Text(cell), each.verdict, largest, Text(each.metric))
+    return table
+
+
+def fidelity_card(found: Card) -> Table:
+    """What was found of a loss, line by line."""
+    table = Table(title=f"{found.id}, at the author's defaults", title_justify="left", box=None, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+
+    def span(ends: tuple[float, float]) -> str:
+        return f"{ends[0]:.6g} to {ends[1]:.6g}"
+
+    for logits, values in found.values.items():
+        table.add_row(
+            f"at {', '.join(f'{z:g}' for z in logits)}", ", ".join(f"{v:.8g}" for v in values) + "  for each label"
+        )
+    constant = found.sums[1] - found.sums[0] <= 1e-9 * max(1.0, abs(found.sums[0]))
+    sums = f"{found.sums[0]:.8g} at every logits: symmetric" if constant else f"{span(found.sums)}: not symmetric"
+    table.add_row("sum over labels", sums if math.isfinite(found.sums[0]) else "a batchwise loss has none")
+    table.add_row("values", f"{span(found.range)}, over drawn logits and logits of 1e4")
+    table.add_row("at logits of 1e4", "values and gradients are finite" if found.finite else "NOT FINITE")
+    table.add_row("gradient", f"off by {found.gradient:.1e} of the largest slope from finite differences")
+    table.add_row("the same as", Text("; ".join(found.same) or "no other loss of the catalogue"))
+    table.add_row("time", f"{found.time_s / found.plain_s:.2f} times ce ({found.time_s * 1e3:.2f} ms)")
+    table.add_row("memory", f"{found.memory_bytes / 2**20:.1f} MiB beside {found.plain_bytes / 2**20:.1f} of ce")
     return table
 
 
