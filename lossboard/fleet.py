@@ -35,10 +35,11 @@ from torch import Tensor
 from lossboard import compiler
 from lossboard.errors import UsageError
 from lossboard.metrics import metrics
-from lossboard.problem import Outcome, Run, fingerprint
+from lossboard.problem import MultiLabel, Outcome, Run, fingerprint
 from lossboard.protocol import Recipe
+from lossboard.targets import targets
 from lossboard.train import batch_size, check_shape, halfway, one_thread
-from reference.methods import PLACES, Method, named, supply
+from reference.methods import PLACES, TOLD, Method, named, supply
 from reference.models.mlp import MLP
 from reference.softmax import log_softmax
 
@@ -143,8 +144,9 @@ def _trained(state: _State, count: int) -> list[Outcome]:
     test: list[Tensor] = []
     for epoch in range(state.recipe.epochs):
         state.epoch(epoch)
-        for curve, share in zip((val, test), state.accuracy(), strict=True):
-            curve.append(share)
+        if state.recipe.evaluates(epoch):
+            for curve, score in zip((val, test), state.evaluate(), strict=True):
+                curve.append(score)
     finite = state.finite()
     found = [state.metrics(r) if finite[r] else {} for r in range(count)]
     curves = [curve.tolist() for curve in (torch.stack(val, 1), torch.stack(test, 1))]
@@ -253,7 +255,7 @@ class Step:
         return torch.vmap(lambda first, values: function(*first, **values))(given_first, values)
 
     def scores(self, weights: list[Tensor], features: Tensor, rows: Tensor, hyper: Tensors) -> Tensor:
-        """What predicts (R, C, N) for these rows (R, N): outputs of the network, or the link's log-probabilities."""
+        """What predicts (R, C, N) for these rows (R, N): outputs of the network, or what the link makes of them."""
         outputs = forward(weights[: self.layers], _gather(features, rows))
         link = self.method.link
         if link is None:
@@ -262,9 +264,15 @@ class Step:
         found: Tensor = torch.vmap(lambda z, values: link(z, **values))(outputs.transpose(1, 2), values)
         return found.transpose(1, 2)
 
-    def right(self, weights: list[Tensor], features: Tensor, rows: Tensor, wanted: Tensor, hyper: Tensors) -> Tensor:
-        """Which of these rows have their label's score alone above all others: (R, N)."""
+    def judged(
+        self, weights: list[Tensor], features: Tensor, rows: Tensor, wanted: Tensor | None, hyper: Tensors
+    ) -> Tensor:
+        """Which of these rows have the wanted class's score alone above all others, (R, N); the scores themselves,
+        (R, L, N), where the rows have label sets.
+        """
         scores = self.scores(weights, features, rows, hyper)
+        if wanted is None:
+            return scores
         own = scores.gather(1, wanted[:, None])
         return (scores >= own).sum(1, dtype=torch.int16) == 1  # argmax is nine times slower; NaN is never >=
 
@@ -305,22 +313,22 @@ class _State:
         self.hyper = {
             key: torch.tensor([run.params[key] for run in runs], dtype=dtype, device=device) for key in method.defaults
         }
-        self.labels = torch.stack([run.problem.labels for run in runs]).to(device)
+        self.targets = targets([run.problem for run in runs], device)
         self.rows = {
             name: torch.stack([getattr(run.problem, name) for run in runs]).to(device)
             for name in ("train", "val", "test")
         }
         held = torch.cat([self.rows["val"], self.rows["test"]], 1)
-        self.evaluated = [(rows, self.labels.gather(1, rows)) for rows in self._chunks(held)]
+        self.evaluated = [(rows, self.targets.wanted(rows)) for rows in self._chunks(held)]
         self.batch = batch_size(recipe, self.rows["train"].shape[1])
         self.order, self.draws = ([run.stream(name) for run in runs] for name in ("batches", "draws"))
         self.memory = self._memory(dtype)
-        self.transition = self._transition(dtype)
+        self.told = self._told(dtype)
         self.step = Step(method, recipe.momentum, recipe.weight_decay, layers)
         shapes = (self.features.shape, dtype, self.classes, self.batch, self.evaluated[0][0].shape)
         key = (method.function, method.correction, recipe, self.layout, shapes, device)
-        pair: tuple[Callable[..., Any], ...] = (self.step.advance, self.step.right)
-        self.advance, self.right = compiler.compiled(method.id, key, pair) if compiled else pair
+        pair: tuple[Callable[..., Any], ...] = (self.step.advance, self.step.judged)
+        self.advance, self.judged = compiler.compiled(method.id, key, pair) if compiled else pair
 
     def _memory(self, dtype: torch.dtype) -> Tensor | None:
         kept = self.method.memory
@@ -329,13 +337,13 @@ class _State:
         shape = (*self.rows["train"].shape, self.classes) if kept.per_class else self.rows["train"].shape
         return torch.full(shape, kept.initial, dtype=dtype, device=self.device)
 
-    def _transition(self, dtype: torch.dtype) -> Tensor | None:
-        if "transition" not in self.method.supplied:
-            return None
-        known = [run.problem.transition for run in self.runs]
+    def _told(self, dtype: torch.dtype) -> Tensors:
+        """The facts of the training rows that the method asks for, a row a run."""
+        asked = [name for name in self.method.supplied if name in TOLD]
+        found = {name: torch.stack([run.problem.told(name) for run in self.runs]) for name in asked}
         if self.method.estimate:
-            known = [torch.eye(self.classes) for _ in self.runs]
-        return torch.stack(known).to(self.device, dtype)
+            found["transition"] = torch.eye(self.classes).expand(len(self.runs), -1, -1).contiguous()
+        return {name: fact.to(self.device, dtype) for name, fact in found.items()}
 
     def epoch(self, epoch: int) -> None:
         """One pass over every run's training rows, in that run's own order."""
@@ -346,51 +354,53 @@ class _State:
         order = torch.stack([torch.randperm(count, generator=g)[: steps * self.batch] for g in self.order])
         order = order.to(self.device)
         rows = self.rows["train"].gather(1, order)
-        target = self.labels.gather(1, rows)
-        batches = [part.view(shape).transpose(0, 1).contiguous() for part in (order, rows, target)]
+        batches = [part.view(shape).transpose(0, 1).contiguous() for part in (order, rows)]
         given: Tensors = {}
         if "progress" in self.method.supplied:
             given["progress"] = torch.full((len(self.runs),), epoch / self.recipe.epochs, dtype=dtype).to(self.device)
-        if self.transition is not None:
-            if self.method.estimate and epoch == halfway(self.recipe):
-                self.transition = self._estimated()
-            given["transition"] = self.transition
+        if self.method.estimate and epoch == halfway(self.recipe):
+            self.told["transition"] = self._estimated()
+        given |= self.told
         draws = None
         if self.method.draws:
             size = (steps, self.batch, self.method.draws)
             draws = torch.stack([torch.rand(size, generator=g, dtype=dtype) for g in self.draws], 1).to(self.device)
         lr = (self.lr * self.recipe.factor(epoch)).to(self.device, dtype)
-        for i, (at, chosen, wanted) in enumerate(zip(*batches, strict=True)):
+        for i, (at, chosen, (target, known)) in enumerate(
+            zip(*batches, self.targets.batches(rows, self.batch), strict=True)
+        ):
+            given |= supply(self.method.supplied, known)
             if draws is not None:
                 given["draws"] = draws[i]
             if self.memory is not None:
                 index = at if self.memory.ndim == 2 else at[..., None].expand(*at.shape, self.classes)
                 given["state"] = self.memory.gather(1, index)
-            new = self.advance(self.weights, self.velocity, self.features, chosen, wanted, lr, self.hyper, dict(given))
+            new = self.advance(self.weights, self.velocity, self.features, chosen, target, lr, self.hyper, dict(given))
             if self.memory is not None:
                 self.memory.scatter_(1, index, new)
 
     @torch.no_grad()
-    def accuracy(self) -> tuple[Tensor, Tensor]:
-        """Each run's share of validation and test rows whose label has the largest score, alone: (R,) and (R,).
+    def evaluate(self) -> tuple[Tensor, Tensor]:
+        """Each run's score on its validation and test rows, (R,) and (R,): what the problem says is measured.
 
-        Ties and NaN are wrong.
+        That is the share of rows whose label has the largest score, alone, where it says nothing. Ties and NaN are
+        wrong.
         """
-        found = [self.right(self.weights, self.features, rows, wanted, self.hyper) for rows, wanted in self.evaluated]
-        count = self.rows["val"].shape[1], self.rows["test"].shape[1]
-        right = torch.cat(found, 1)[:, : sum(count)].double().cpu()
-        val, test = right.split(count, 1)
-        return val.mean(1), test.mean(1)
+        found = [self.judged(self.weights, self.features, rows, wanted, self.hyper) for rows, wanted in self.evaluated]
+        parts = self.rows["val"], self.rows["test"]
+        count = parts[0].shape[1], parts[1].shape[1]
+        val, test = torch.cat(found, -1)[..., : sum(count)].split(count, -1)
+        return self.targets.scores(val, parts[0]), self.targets.scores(test, parts[1])
 
     @torch.no_grad()
-    def log_probabilities(self, part: str, r: int) -> Tensor:
-        """Of run r for its rows of one part: (N, C)."""
+    def predictions(self, part: str, r: int) -> Tensor:
+        """Of run r for its rows of one part: log-probabilities (N, C), or logits of labels (N, L)."""
         rows = self.rows[part][r : r + 1]
         weights = [w[r : r + 1] for w in self.weights]
         hyper = {key: value[r : r + 1] for key, value in self.hyper.items()}
         found = [self.step.scores(weights, self.features, chunk, hyper)[0].T for chunk in self._chunks(rows)]
         scores = torch.cat(found)[: rows.shape[1]]
-        return scores if self.method.link else log_softmax(scores)
+        return scores if self.method.link or isinstance(self.runs[r].problem, MultiLabel) else log_softmax(scores)
 
     def _chunks(self, rows: Tensor) -> list[Tensor]:
         """Rows (R, n) in pieces of one width, a multiple of 16 (64 bytes in every slot), filled up with the first row.
@@ -405,13 +415,13 @@ class _State:
 
     def _estimated(self) -> Tensor:
         assert self.method.estimate
-        each = [self.method.estimate(self.log_probabilities("train", r)) for r in range(len(self.runs))]
+        each = [self.method.estimate(self.predictions("train", r)) for r in range(len(self.runs))]
         return torch.stack(each).to(self.device, self.features.dtype)
 
     def metrics(self, r: int) -> dict[str, float]:
-        """The metrics of run r that need its probabilities."""
+        """The metrics of run r that need its predictions."""
         problem = self.runs[r].problem
-        return metrics(problem, lambda part: self.log_probabilities(part, r).cpu())
+        return metrics(problem, lambda part: self.predictions(part, r).cpu())
 
     def finite(self) -> list[bool]:
         """Whether every parameter of each run is finite."""

@@ -30,7 +30,8 @@ class Problem:
 
     ``labels`` (rows,) are what training sees: corrupted in the training and validation rows, clean in the test rows;
     ``clean`` (rows,) are the true ones. ``transition`` (C, C) is the probability of each noisy label given the true
-    one, as the noise has it or, where the noise has none, as the training and validation labels do.
+    one, as the noise has it or, where the noise has none, as the training and validation labels do. What is measured
+    after an epoch is the accuracy or, of a ``balanced`` problem, the mean recall of the classes.
     """
 
     features: Tensor
@@ -40,12 +41,42 @@ class Problem:
     test: Tensor
     classes: int
     clean: Tensor
-    transition: Tensor
+    transition: Tensor = field(default_factory=lambda: torch.empty(0, 0))
+    balanced: bool = False
+
+    def told(self, name: str) -> Tensor:
+        """What a loss may ask to be told of the training rows: their ``transition``, or the ``counts`` of labels."""
+        if name == "counts":
+            return self.labels[self.train].bincount(minlength=self.classes)
+        return self.transition
 
     def to(self, device: torch.device) -> Problem:
         """The same on a device."""
         tensors: dict[str, Any] = {k: value.to(device) for k, value in vars(self).items() if isinstance(value, Tensor)}
         return replace(self, **tensors)
+
+
+@dataclass(frozen=True)
+class MultiLabel(Problem):
+    """The data of one run where a row has any number of labels. What is measured after an epoch is the mean average
+    precision of the labels that some row has.
+
+    ``labels`` and ``clean`` are (rows, L), 0 or 1 in bytes; training and validation rows have a 1 in ``labels`` where a
+    label holds and was seen to. ``seen`` (rows, L) is 1 where a label is known, present or absent; None: all are.
+    ``new`` (test rows,) is true for those whose features no row of training or validation has.
+    """
+
+    seen: Tensor | None = None
+    new: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))
+
+    def told(self, name: str) -> Tensor:
+        """``counts`` (L,) of the training rows have each label, of all ``rows``; ``cardinality`` is how many labels a
+        training row truly has in the mean."""
+        if name == "rows":
+            return torch.tensor(len(self.train))
+        if name == "cardinality":
+            return self.clean[self.train].sum() / len(self.train)
+        return self.labels[self.train].sum(0)
 
 
 @dataclass(frozen=True)
@@ -62,7 +93,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run gave: accuracy after each epoch on (corrupted) validation and (clean) test rows."""
+    """What a run gave: its score after each epoch that is evaluated, on (corrupted) validation and (clean) test rows.
+
+    The score is the accuracy, or what the problem says.
+    """
 
     status: str  # "ok", or "diverged": a parameter is not finite
     val: tuple[float, ...]
@@ -96,7 +130,7 @@ def scaled(dataset: Dataset, split: Split) -> tuple[Tensor, Tensor, int]:
     """
     names = [name for name in dataset.features if name != "test"] + (["test"] if "test" in dataset.features else [])
     x = np.concatenate([np.asarray(dataset.features[name], dtype=np.float32) for name in names])
-    y = np.concatenate([np.asarray(dataset.labels[name]) for name in names])
+    y = np.concatenate([np.asarray(dataset.labels[name]) for name in names])  # (rows,), or (rows, L)
     own = len(y) - len(dataset.labels.get("test", ()))
     if x.ndim == 4:
         x = x.transpose(0, 3, 1, 2)

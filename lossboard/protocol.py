@@ -112,6 +112,7 @@ class Recipe:
     clip: float = 0.0
     augment: str = ""
     precision: str = "float32"
+    every: int = 1  # epochs between evaluations; the last epoch is always evaluated
 
     def __post_init__(self) -> None:
         _one_of("schedule", self.schedule, ("cosine", "step", "constant"))
@@ -120,8 +121,13 @@ class Recipe:
         _within("clip", self.clip, 0, 1e9)
         _within("momentum", self.momentum, 0, 1)
         _within("weight_decay", self.weight_decay, 0, 1)
+        _within("every", self.every, 1, self.epochs)
         if self.epochs < 1 or self.batch < 1 or self.batch % 16 or self.lr <= 0:
             raise UsageError("epochs >= 1, lr > 0, and batch a multiple of 16 (equal bits in every slot of a fleet)")
+
+    def evaluates(self, epoch: int) -> bool:
+        """Whether this epoch (0 to epochs - 1) ends with an evaluation."""
+        return (epoch + 1) % self.every == 0 or epoch + 1 == self.epochs
 
     def factor(self, epoch: int) -> float:
         """What the learning rate is multiplied by in this epoch (0 to epochs - 1)."""
@@ -291,15 +297,33 @@ class Unit:
 
 @dataclass(frozen=True)
 class Block:
-    """Tasks that share seeds, a tuning budget and the kind of methods that enter them."""
+    """Tasks that share seeds, a tuning budget and the methods that enter them: those of their kind.
+
+    If ``methods`` or ``tags`` are given, only these and those so tagged; never those with a tag of ``without``.
+    """
 
     tasks: tuple[Task, ...]
     seeds: tuple[int, ...]
     budget: Budget
+    board: str = ""  # what ranks its methods: blocks of a track with one name; '': the kind's
+    methods: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
         return self.tasks[0].kind
+
+    @property
+    def ranked_on(self) -> str:
+        """The name of its board."""
+        return self.board or self.kind
+
+    def enters(self, method: Method) -> bool:
+        """Whether a method is measured on these tasks."""
+        if method.kind != self.kind or set(self.without) & set(method.tags):
+            return False
+        return not (self.methods or self.tags) or method.id in self.methods or bool(set(self.tags) & set(method.tags))
 
 
 @dataclass(frozen=True)
@@ -320,8 +344,8 @@ class Track:
 
     @property
     def title(self) -> str:
-        """What pages call it: of a division the track and the kind of its methods."""
-        return f"{self.part_of}, {self.kind}" if self.part_of else self.name
+        """What pages call it: of a division the track and the name of its board."""
+        return f"{self.part_of}, {self.blocks[0].ranked_on}" if self.part_of else self.name
 
     @property
     def kind(self) -> str:
@@ -330,11 +354,11 @@ class Track:
 
     @property
     def divisions(self) -> tuple[Track, ...]:
-        """The track cut by kinds of methods, each of which has a board of its own; itself where there is one kind."""
-        kinds = list(dict.fromkeys(block.kind for block in self.blocks))
-        if len(kinds) == 1:
+        """The track cut by boards, of which each kind of methods has one of its own; itself where there is one."""
+        names = list(dict.fromkeys(block.ranked_on for block in self.blocks))
+        if len(names) == 1:
             return (self,)
-        return tuple(self.cut(kind, [block for block in self.blocks if block.kind == kind]) for kind in kinds)
+        return tuple(self.cut(name, [block for block in self.blocks if block.ranked_on == name]) for name in names)
 
     @property
     def tunes(self) -> bool:
@@ -433,7 +457,7 @@ class Suite:
         if methods and not entered:
             raise UsageError(f"track '{track.name}' is for these methods alone: {', '.join(track.methods)}")
         pairs = itertools.product(entered, track.blocks)
-        for method, block in ((method, block) for method, block in pairs if method.kind == block.kind):
+        for method, block in ((method, block) for method, block in pairs if block.enters(method)):
             wanted = [seed for seed in block.seeds if seeds is None or seed in seeds]
             for task in block.tasks:
                 trials = [MappingProxyType(params) for params in block.budget.of(method, task.rate)]
@@ -546,15 +570,20 @@ class _Reading:
         where = f"[tracks.{name}]"
         keys = ("summary", "seeds", "budget", "tasks")
         _keys(where, table, (*keys, "methods"), required=keys)
-        methods = table.get("methods", [])
-        if not isinstance(methods, list) or not all(isinstance(id, str) for id in methods):
-            raise UsageError(f"{where} methods: a list of ids, found {methods!r}")
+        methods = _texts(where, "methods", table.get("methods", []))
         blocks: list[Block] = []
         for i, given in enumerate(table["tasks"]):
             here = f"[[tracks.{name}.tasks]] number {i + 1}"
             block = {"seeds": table["seeds"], "budget": table["budget"], **given}
             budget = self.entry(here, "budget", block["budget"])
-            blocks.append(Block(tuple(self.tasks(here, block)), _seeds(here, block["seeds"]), budget))
+            entered = {key: tuple(_texts(here, key, block.pop(key, []))) for key in ("methods", "tags", "without")}
+            name = block.pop("board", "")
+            if not isinstance(name, str) or name in self.kinds:
+                raise UsageError(f"{here} board = {name!r}: a name, and none of a kind of methods")
+            tasks = tuple(self.tasks(here, block))
+            blocks.append(Block(tasks, _seeds(here, block["seeds"]), budget, name, **entered))
+        for name in {block.board for block in blocks if block.board}:
+            _agree(where, name, [block for block in blocks if block.board == name])
         names = [task.name for block in blocks for task in block.tasks]
         for twice in (task for i, task in enumerate(names) if task in names[:i]):
             raise UsageError(f"{where}: task '{twice}' stands twice")
@@ -580,6 +609,18 @@ class _Reading:
         if not isinstance(name, str) or name not in found:
             raise UsageError(f"{where} {section} = '{name}': no [{section}.{name}]; {nearest(str(name), found)}")
         return found[name]
+
+
+def _texts(where: str, key: str, value: Any) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise UsageError(f"{where} {key}: a list of texts, found {value!r}")
+    return value
+
+
+def _agree(where: str, name: str, blocks: Sequence[Block]) -> None:
+    """Every method of a board enters all of its tasks."""
+    if len({(block.kind, block.methods, block.tags, block.without) for block in blocks}) > 1:
+        raise UsageError(f"{where}: tasks of board '{name}' differ in kind, methods, tags or without")
 
 
 def _seeds(where: str, seeds: Any) -> tuple[int, ...]:

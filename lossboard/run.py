@@ -57,7 +57,8 @@ def suite_methods(suite: Suite) -> Mapping[str, Method]:
     methods: Mapping[str, Method] = own() if callable(own) else own
     for track in suite.tracks.values():
         settings = {id for block in track.blocks for id in block.budget.settings}
-        for id in sorted({*track.methods, *settings} - methods.keys()):
+        entered = {id for block in track.blocks for id in block.methods}
+        for id in sorted({*track.methods, *entered, *settings} - methods.keys()):
             raise UsageError(f"suite '{suite.name}', track '{track.name}': no method '{id}'; {nearest(id, methods)}")
     return methods
 

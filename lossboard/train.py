@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossboard.errors import UsageError
-from lossboard.metrics import metrics
-from lossboard.problem import Outcome, Run, fingerprint
+from lossboard.metrics import metrics, score
+from lossboard.problem import MultiLabel, Outcome, Run, fingerprint
 from lossboard.protocol import Recipe
-from reference.methods import Method, MethodError, named, supply
+from reference.methods import TOLD, Method, MethodError, named, supply
 from reference.softmax import log_softmax
 
 EVALUATED = 128  # rows evaluated at once: a cache holds most activations of so many images
@@ -62,10 +62,11 @@ def train(
     val, test = [], []
     for epoch in range(recipe.epochs):
         loop.epoch(epoch)
-        val.append(loop.accuracy("val"))
-        test.append(loop.accuracy("test"))
+        if recipe.evaluates(epoch):
+            val.append(loop.score("val"))
+            test.append(loop.score("test"))
     finite = all(bool(p.isfinite().all()) for p in loop.weights)
-    found = metrics(run.problem, lambda part: loop.log_probabilities(part).cpu()) if finite else {}
+    found = metrics(run.problem, lambda part: loop.predictions(part).cpu()) if finite else {}
     bits, seconds = fingerprint(loop.weights), time.process_time() - start
     return Outcome("ok" if finite else "diverged", tuple(val), tuple(test), bits, seconds, found)
 
@@ -103,20 +104,21 @@ class _Loop:
         if method.memory:
             shape = (len(problem.train), classes) if method.memory.per_class else (len(problem.train),)
             self.memory = torch.full(shape, method.memory.initial, dtype=dtype, device=device)
-        known = torch.eye(classes) if method.estimate else problem.transition
-        self.transition = known.to(device, dtype)
+        self.told = {name: problem.told(name).to(device, dtype) for name in method.supplied if name in TOLD}
+        if method.estimate:
+            self.told["transition"] = torch.eye(classes).to(device, dtype)
 
     def epoch(self, epoch: int) -> None:
         rows, dtype = len(self.problem.train), self.problem.features.dtype
         steps = rows // self.batch
         order = torch.randperm(rows, generator=self.order)[: steps * self.batch].view(steps, self.batch)
         if self.method.estimate and epoch == halfway(self.recipe):
-            self.transition = self.method.estimate(self.log_probabilities("train")).to(dtype)
+            self.told["transition"] = self.method.estimate(self.predictions("train")).to(dtype)
         given = {
             **self.learned,
             "head": self.head.detach(),
             "progress": torch.tensor(epoch / self.recipe.epochs, dtype=dtype, device=self.device),
-            "transition": self.transition,
+            **self.told,
         }
         draws = None
         if self.method.draws:
@@ -133,6 +135,10 @@ class _Loop:
     def _step(self, at: Tensor, given: dict[str, Tensor], lr: float) -> None:
         chosen = self.problem.train[at]
         x, target = self.problem.features.index_select(0, chosen), self.problem.labels[chosen]
+        if isinstance(self.problem, MultiLabel):
+            target = target.to(x.dtype)
+            seen = self.problem.seen
+            given = given | {"observed": torch.ones_like(target) if seen is None else seen[chosen].to(x.dtype)}
         if self.recipe.augment:
             x = augmented(x, self.recipe.augment, self.shifts)
         values = {**self.hyper, **given}
@@ -190,23 +196,22 @@ class _Loop:
 
     @torch.no_grad()
     def scores(self, rows: Tensor) -> Tensor:
-        """What predicts (N, C): the network's outputs, or the link's log-probabilities."""
+        """What predicts (N, C): the network's outputs, or what the link makes of them."""
         self.model.eval()
         parts = rows.split(EVALUATED)
         outputs = torch.cat([self._forward(self.problem.features.index_select(0, part)) for part in parts])
         link = self.method.link
         return link(outputs, **supply(named(link), {**self.hyper, **self.learned})) if link else outputs
 
-    def log_probabilities(self, part: str) -> Tensor:
-        """Of the rows of "train", "val" or "test": (N, C)."""
+    def predictions(self, part: str) -> Tensor:
+        """Of the rows of "train", "val" or "test": log-probabilities (N, C), or logits of labels (N, L)."""
         scores = self.scores(getattr(self.problem, part))
-        return scores if self.method.link else log_softmax(scores)
+        return scores if self.method.link or isinstance(self.problem, MultiLabel) else log_softmax(scores)
 
-    def accuracy(self, part: str) -> float:
-        """Share of the rows of "val" or "test" whose label has the largest score, alone; ties and NaN are wrong."""
+    def score(self, part: str) -> float:
+        """Of the rows of "val" or "test", what the problem says is measured after an epoch."""
         rows = getattr(self.problem, part)
-        scores, target = self.scores(rows), self.problem.labels[rows]
-        return int(((scores >= scores.gather(1, target[:, None])).sum(1) == 1).sum()) / len(rows)
+        return score(self.problem, self.scores(rows), self.problem.labels[rows])
 
 
 def _assign(weights: list[Tensor], values: list[Tensor]) -> None:

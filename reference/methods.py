@@ -43,6 +43,7 @@ PLACES = {  # where a correction acts -> its first parameters
 }
 MULTILABEL = ("state", "progress", "draws", "learned", "counts", "rows", "observed", "cardinality")  # likewise
 LONG_TAIL = ("progress", "counts")  # likewise
+TOLD = ("transition", "counts", "rows", "cardinality")  # of what losses are supplied with: facts of the training rows
 FITTED_WITH = ("copies", "generator")  # and a calibrator
 PLAIN = "ce"  # the loss that a correction wraps where no other is named
 
