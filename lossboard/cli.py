@@ -1,4 +1,5 @@
-"""The command line: list, new, check, plan, run, why, board, compare, claims, reproduce, submit, publish, data.
+"""The command line: list, new, check, plan, run, why, board, compare, claims, reproduce, submit, inspect,
+publish, data.
 
 Exit codes: 0 fine, 1 a check failed, 2 usage, 3 could not measure, 130 interrupted.
 """
@@ -631,6 +632,29 @@ def submit(suite: SuiteName, track: TrackName = "quick", only: Only = None) -> N
         show.console.print(f"{sealed.path.relative_to(paths.root())}  {sealed.cells:,} cells", soft_wrap=True)
         if sealed.failed:
             show.warn(f"{sealed.path.name}: {sealed.failed} cells failed; boards show them, and rank nothing by them")
+
+
+@app.command()
+def inspect(
+    files: Annotated[list[Path] | None, typer.Argument(help="Batches under results/.")] = None,
+    since: Annotated[str | None, typer.Option("--since", help="What was added since a git revision.")] = None,
+) -> None:
+    """Hold published records to what they must be: form, source, tasks, whole blocks, values, control."""
+    from lossboard import inspection
+
+    faults: list[str] = []
+    chosen = [path.absolute() for path in files or ()]
+    if since is not None:
+        chosen, faults = inspection.added_since(since)
+    elif not chosen:
+        raise UsageError("which? name batches, results/noisy/gce/….jsonl, or --since main for what was added since")
+    for path in sorted(chosen):
+        faults += inspection.inspect(path, chosen)
+    for fault in faults:
+        show.warn(fault)
+    if faults:
+        raise CheckFailed(f"{len(faults)} faults in {len(chosen):,} batches")
+    show.console.print(f"{len(chosen):,} batches: nothing wrong")
 
 
 @app.command()

@@ -328,6 +328,14 @@ def seal(results: Path, method: str, records: Sequence[Record], control: str | N
     """Publish one method's records of one run as a batch, and return its path. Sealing twice gives the same file."""
     header = records[0].header
     assert header
+    text = _sealed(method, header, records, control)
+    path = batch_path(results, header.suite, method, text)
+    if not path.exists():
+        write_atomically(path, text)
+    return path
+
+
+def _sealed(method: str, header: Header, records: Sequence[Record], control: str | None) -> str:
     top = {
         "schema": SCHEMA,
         "suite": header.suite,
@@ -343,11 +351,17 @@ def seal(results: Path, method: str, records: Sequence[Record], control: str | N
         "started": header.started,
     }
     rows = sorted(records, key=lambda r: (r.task, r.id, r.trial, r.seed))
-    text = _line(top) + "".join(_line(r.row()) for r in rows)
-    path = batch_path(results, header.suite, method, text)
-    if not path.exists():
-        write_atomically(path, text)
-    return path
+    return _line(top) + "".join(_line(r.row()) for r in rows)
+
+
+def canonical(batch: Batch) -> str:
+    """The text of a batch as it is sealed."""
+    return _sealed(batch.method, batch.header, batch.records, batch.control)
+
+
+def is_batch_name(text: object) -> bool:
+    """Whether this can name a batch: 12 hex digits."""
+    return isinstance(text, str) and re.fullmatch(r"[0-9a-f]{12}", text, re.ASCII) is not None
 
 
 def read_batch(path: Path) -> Batch:
