@@ -1,7 +1,7 @@
 """Stacks of small MLPs with tanh: outputs and gradients of R networks of one shape, each on its own batch, in float32.
 
 torch's batched products read every activation from the second-level cache or beyond, and write it there. Here one run
-goes through all its layers while its activations are in the first-level cache. A run's bits do not depend on the others.
+goes through all its layers while its activations are in the first-level cache. Its bits do not depend on other runs.
 
 Parameters of a run are one row of a matrix (R, P), layer by layer: hidden layers' weights (in, out), biases (out);
 then the last layer's (out, in) and biases; rows and biases are filled up to multiples of 16 with zeros, which stay
@@ -25,6 +25,7 @@ from numba import njit
 from torch import Tensor
 
 from kernels.native import native
+from kernels.tiles import BYTES as ROW
 from kernels.tiles import (
     ROWS,
     TILE,
@@ -33,6 +34,7 @@ from kernels.tiles import (
     columns,
     divide,
     put,
+    put_whole,
     rows_alone,
     rows_plus_column,
     rows_plus_row,
@@ -40,7 +42,6 @@ from kernels.tiles import (
     transpose,
     whole,
 )
-from kernels.tiles import BYTES as ROW
 from kernels.vectors import LANES, fma, halves, load, load_first, prefetch, scalar, scale, splat, store
 
 AHEAD = 4  # rows asked for before they are read
@@ -309,6 +310,23 @@ def backward_and_descend(  # type: ignore[no-untyped-def]
         at = step * r
         gradient(scratch, slope + out * r, kept + each * r, weights + at, widths, n, scratch + 4 * count)
         moved(weights + at, velocity + at, scratch, count, momentum, decay, scalar(lr + 4 * r))
+
+
+@native
+def pick(table, size, index, step, run, steps, runs, n, dst):  # type: ignore[no-untyped-def]
+    for r in range(runs):
+        for i in range(steps):
+            for j in range(n):
+                at = whole(index + 8 * (step * i + run * r + j))
+                put_whole(dst + 8 * ((i * runs + r) * n + j), whole(table + 8 * (size * r + at)))
+
+
+def picked(table: Tensor, index: Tensor) -> Tensor:
+    """``table[r, index[s, r, n]]``, (S, R, N), for a table (R, any); both int64, the last dimension contiguous."""
+    found = torch.empty(index.shape, dtype=torch.int64)
+    strides = index.stride(0), index.stride(1)
+    pick(table.data_ptr(), table.stride(0), index.data_ptr(), *strides, *index.shape, found.data_ptr())
+    return found
 
 
 class Stack:

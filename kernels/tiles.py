@@ -90,19 +90,9 @@ def _write(builder: ir.IRBuilder, sums: list[ir.Value], c: ir.Value, step: ir.Va
         c = builder.add(c, step)
 
 
-def _product_of_rows(
-    builder: ir.IRBuilder,
-    first: Callable[[int], ir.Value],
-    c,
-    c_step,
-    a,
-    a_panel,
-    b,
-    b_step,
-    inner,
-    rows,  # type: ignore[no-untyped-def]
-) -> None:
+def _product_of_rows(builder: ir.IRBuilder, first: Callable[[int], ir.Value], *args: ir.Value) -> None:
     """Rows of A, in panels of 16 columns, times B, beginning with ``first(p)`` for row p."""
+    c, c_step, a, a_panel, b, b_step, inner, rows = args
     zero, one, tile, two = (ir.Constant(_LONG, n) for n in (0, 1, TILE, 2))
 
     def emit(count: int) -> None:
@@ -282,3 +272,14 @@ def put(typing, address, number):  # type: ignore[no-untyped-def]
         return context.get_dummy_value()
 
     return types.none(types.int64, types.float32), generate
+
+
+@intrinsic
+def put_whole(typing, address, number):  # type: ignore[no-untyped-def]
+    """Write an int64 to an address."""
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        builder.store(args[1], builder.inttoptr(args[0], _LONG.as_pointer()), align=8)
+        return context.get_dummy_value()
+
+    return types.none(types.int64, types.int64), generate

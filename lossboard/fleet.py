@@ -23,6 +23,7 @@ activations in the first-level cache between layers.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from collections.abc import Callable, Sequence
@@ -32,7 +33,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossboard import compiler
+from lossboard import compiler, native
 from lossboard.errors import UsageError
 from lossboard.metrics import metrics
 from lossboard.problem import MultiLabel, Outcome, Run, fingerprint
@@ -186,24 +187,23 @@ class Step:
         given: Tensors,
     ) -> Tensor:
         """Change ``weights`` and ``velocity`` in place by one step on these rows (R, N); returns new memory rows."""
-        x = _gather(features, rows)
-        mix, second, share = self.method.hook("inputs"), target, None
-        if mix:
-            x, second, share = self._over_runs(mix, (x.transpose(1, 2), target), hyper, given)
-            x = x.transpose(1, 2)
+        x, second, share = _gather(features, rows), target, None
+        if self.method.hook("inputs"):
+            x, second, share = self.mixed(x.mT, target, hyper, given)
+            x = x.mT
 
         def slope(at: list[Tensor]) -> tuple[list[Tensor], Tensor]:
-            gradients, memory = torch.func.grad(self._objective, has_aux=True)(
-                at, x, target, second, share, hyper, given
-            )
-            return gradients, memory
+            def objective(at: list[Tensor]) -> tuple[Tensor, Tensor]:
+                logits = forward(at[: self.layers], x).mT
+                return self._objective(logits, target, second, share, hyper, given | self.own(at))
+
+            return torch.func.grad(objective, has_aux=True)(at)
 
         gradients, memory = slope(weights)
-        perturb, project = self.method.hook("weights"), self.method.hook("gradients")
-        if perturb:
-            gradients, _ = slope(self._over_runs(perturb, (weights, gradients), hyper, given))
-        if project:
-            gradients = self._over_runs(project, (weights, gradients), hyper, given)
+        if self.method.hook("weights"):
+            gradients, _ = slope(self.perturbed(weights, gradients, hyper, given))
+        if self.method.hook("gradients"):
+            gradients = self.projected(weights, gradients, hyper, given)
         for w, v, g in zip(weights, velocity, gradients, strict=True):
             v.mul_(self.momentum)
             if self.weight_decay:
@@ -212,10 +212,43 @@ class Step:
             w.addcmul_(lr.view(-1, *[1] * (w.ndim - 1)), v, value=-1)
         return memory
 
+    def slope(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        second: Tensor,
+        share: Tensor | None,
+        hyper: Tensors,
+        given: Tensors,
+        own: Tensors,
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Gradients of the mean losses by the logits (R, N, C) and by what is learned, and new memory rows."""
+
+        def objective(logits: Tensor, learned: Tensors) -> tuple[Tensor, Tensor]:
+            return self._objective(logits, target, second, share, hyper, given | own | learned)
+
+        learned = {key: value for key, value in own.items() if key == "learned"}
+        (slope, others), memory = torch.func.grad(objective, argnums=(0, 1), has_aux=True)(logits, learned)
+        return slope, others.get("learned"), memory
+
+    def mixed(self, x: Tensor, target: Tensor, hyper: Tensors, given: Tensors) -> tuple[Tensor, Tensor, Tensor]:
+        """What a correction makes of inputs (R, N, d) and targets."""
+        found: tuple[Tensor, Tensor, Tensor] = self._corrected("inputs", (x, target), hyper, given)
+        return found
+
+    def perturbed(self, weights: list[Tensor], gradients: list[Tensor], hyper: Tensors, given: Tensors) -> list[Tensor]:
+        """Where a correction has the gradient taken again."""
+        found: list[Tensor] = self._corrected("weights", (weights, gradients), hyper, given)
+        return found
+
+    def projected(self, weights: list[Tensor], gradients: list[Tensor], hyper: Tensors, given: Tensors) -> list[Tensor]:
+        """The gradients that a correction steps with."""
+        found: list[Tensor] = self._corrected("gradients", (weights, gradients), hyper, given)
+        return found
+
     def _objective(
         self,
-        weights: list[Tensor],
-        x: Tensor,
+        logits: Tensor,
         target: Tensor,
         second: Tensor,
         share: Tensor | None,
@@ -223,10 +256,8 @@ class Step:
         given: Tensors,
     ) -> tuple[Tensor, Tensor]:
         """The sum of all runs' mean losses (they share nothing: each gets its own gradient), and new memory rows."""
-        logits = forward(weights[: self.layers], x).transpose(1, 2)
-        given = given | self._own(weights)
         if share is not None:
-            given["share"] = share
+            given = given | {"share": share}
         values, memory = torch.vmap(self._run)(logits, target, second, hyper, given)
         return values.sum(), memory.detach()
 
@@ -243,26 +274,32 @@ class Step:
             loss = given["share"] * loss + (1 - given["share"]) * function(logits, second, **values)
         return loss.mean(), memory
 
-    def _own(self, weights: list[Tensor]) -> Tensors:
+    def own(self, weights: list[Tensor]) -> Tensors:
         """What the method is supplied with of the weights themselves."""
         learned = {"learned": weights[-1]} if self.method.learned else {}
         head = {"head": weights[self.layers - 2].detach()} if "head" in self.method.supplied else {}
         return learned | head
 
-    def _over_runs(self, function: Callable, given_first: tuple, hyper: Tensors, given: Tensors):  # type: ignore[no-untyped-def]
-        """A correction's hook, under ``vmap`` over the runs."""
+    def _corrected(self, place: str, first: tuple[Any, ...], hyper: Tensors, given: Tensors) -> Any:
+        """What the correction's hook returns, under ``vmap`` over the runs."""
+        function = self.method.hook(place)
+        assert function
         values = supply(self.names[function], {**hyper, **given})
-        return torch.vmap(lambda first, values: function(*first, **values))(given_first, values)
+        return torch.vmap(lambda first, values: function(*first, **values))(first, values)
 
     def scores(self, weights: list[Tensor], features: Tensor, rows: Tensor, hyper: Tensors) -> Tensor:
         """What predicts (R, C, N) for these rows (R, N): outputs of the network, or what the link makes of them."""
         outputs = forward(weights[: self.layers], _gather(features, rows))
+        return self.linked(outputs, hyper, self.own(weights))
+
+    def linked(self, outputs: Tensor, hyper: Tensors, own: Tensors) -> Tensor:
+        """What predicts, given the outputs (R, C, N)."""
         link = self.method.link
         if link is None:
             return outputs
-        values = supply(self.names[link], hyper | self._own(weights))
-        found: Tensor = torch.vmap(lambda z, values: link(z, **values))(outputs.transpose(1, 2), values)
-        return found.transpose(1, 2)
+        values = supply(self.names[link], hyper | own)
+        found: Tensor = torch.vmap(lambda z, values: link(z, **values))(outputs.mT, values)
+        return found.mT
 
     def judged(
         self, weights: list[Tensor], features: Tensor, rows: Tensor, wanted: Tensor | None, hyper: Tensors
@@ -270,11 +307,16 @@ class Step:
         """Which of these rows have the wanted class's score alone above all others, (R, N); the scores themselves,
         (R, L, N), where the rows have label sets.
         """
-        scores = self.scores(weights, features, rows, hyper)
+        outputs = forward(weights[: self.layers], _gather(features, rows))
+        return self.verdict(outputs, wanted, hyper, self.own(weights))
+
+    def verdict(self, outputs: Tensor, wanted: Tensor | None, hyper: Tensors, own: Tensors) -> Tensor:
+        """The same, given the outputs (R, C, N)."""
+        scores = self.linked(outputs, hyper, own)
         if wanted is None:
             return scores
-        own = scores.gather(1, wanted[:, None])
-        return (scores >= own).sum(1, dtype=torch.int16) == 1  # argmax is nine times slower; NaN is never >=
+        label = scores.gather(1, wanted[:, None])
+        return (scores >= label).sum(1, dtype=torch.int16) == 1  # argmax is nine times slower; NaN is never >=
 
 
 def _gather(features: Tensor, rows: Tensor) -> Tensor:
@@ -324,11 +366,20 @@ class _State:
         self.order, self.draws = ([run.stream(name) for run in runs] for name in ("batches", "draws"))
         self.memory = self._memory(dtype)
         self.told = self._told(dtype)
-        self.step = Step(method, recipe.momentum, recipe.weight_decay, layers)
+        step = Step(method, recipe.momentum, recipe.weight_decay, layers)
+        own_kernels = native.usable(self.features)
         shapes = (self.features.shape, dtype, self.classes, self.batch, self.evaluated[0][0].shape)
-        key = (method.function, method.correction, recipe, self.layout, shapes, device)
-        pair: tuple[Callable[..., Any], ...] = (self.step.advance, self.step.judged)
-        self.advance, self.judged = compiler.compiled(method.id, key, pair) if compiled else pair
+        key = (method.function, method.correction, recipe, self.layout, shapes, device, own_kernels)
+        made: Callable[..., tuple[Callable[..., Any], ...]] = tuple
+        if compiled:
+            made = functools.partial(compiler.compiled, method.id, key)
+        if own_kernels:
+            fast = native.NativeStep(step, self.layout.padded, made)
+            self.weights, self.velocity = fast.laid_out(self.weights), fast.laid_out(self.velocity)
+            self.advance, self.judged, self.scores = fast.advance, fast.judged, fast.scores
+        else:
+            self.advance, self.judged = made((step.advance, step.judged))
+            self.scores = step.scores
 
     def _memory(self, dtype: torch.dtype) -> Tensor | None:
         kept = self.method.memory
@@ -350,11 +401,11 @@ class _State:
         dtype = self.features.dtype
         count = self.rows["train"].shape[1]
         steps = count // self.batch
-        shape = (len(self.runs), steps, self.batch)
-        order = torch.stack([torch.randperm(count, generator=g)[: steps * self.batch] for g in self.order])
-        order = order.to(self.device)
-        rows = self.rows["train"].gather(1, order)
-        batches = [part.view(shape).transpose(0, 1).contiguous() for part in (order, rows)]
+        order = torch.empty(len(self.runs), count, dtype=torch.int64)
+        for each, generator in zip(order, self.order, strict=True):
+            torch.randperm(count, generator=generator, out=each)
+        order = order[:, : steps * self.batch].unflatten(1, (steps, self.batch)).transpose(0, 1).to(self.device)
+        rows = native.picked(self.rows["train"], order)
         given: Tensors = {}
         if "progress" in self.method.supplied:
             given["progress"] = torch.full((len(self.runs),), epoch / self.recipe.epochs, dtype=dtype).to(self.device)
@@ -366,9 +417,7 @@ class _State:
             size = (steps, self.batch, self.method.draws)
             draws = torch.stack([torch.rand(size, generator=g, dtype=dtype) for g in self.draws], 1).to(self.device)
         lr = (self.lr * self.recipe.factor(epoch)).to(self.device, dtype)
-        for i, (at, chosen, (target, known)) in enumerate(
-            zip(*batches, self.targets.batches(rows, self.batch), strict=True)
-        ):
+        for i, (at, chosen, (target, known)) in enumerate(zip(order, rows, self.targets.batches(rows), strict=True)):
             given |= supply(self.method.supplied, known)
             if draws is not None:
                 given["draws"] = draws[i]
@@ -398,7 +447,7 @@ class _State:
         rows = self.rows[part][r : r + 1]
         weights = [w[r : r + 1] for w in self.weights]
         hyper = {key: value[r : r + 1] for key, value in self.hyper.items()}
-        found = [self.step.scores(weights, self.features, chunk, hyper)[0].T for chunk in self._chunks(rows)]
+        found = [self.scores(weights, self.features, chunk, hyper)[0].T for chunk in self._chunks(rows)]
         scores = torch.cat(found)[: rows.shape[1]]
         return scores if self.method.link or isinstance(self.runs[r].problem, MultiLabel) else log_softmax(scores)
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lossboard.metrics import balanced, mean_average_precision
+from lossboard.native import picked
 from lossboard.problem import MultiLabel, Problem
 
 Batch = tuple[Tensor, dict[str, Tensor]]  # targets of a step (R, N, ...), and what a loss may be told of them
@@ -26,10 +27,9 @@ class Classes:
         self.balanced = problems[0].balanced
         self.labels = torch.stack([problem.labels for problem in problems]).to(device)
 
-    def batches(self, rows: Tensor, size: int) -> Iterable[Batch]:
-        """Step by step the targets (R, size) of these rows (R, steps * size)."""
-        target = self.labels.gather(1, rows).view(len(rows), -1, size).transpose(0, 1).contiguous()
-        return ((each, {}) for each in target)
+    def batches(self, rows: Tensor) -> Iterable[Batch]:
+        """Step by step the targets (R, N) of these rows (S, R, N)."""
+        return ((target, {}) for target in picked(self.labels, rows))
 
     def wanted(self, rows: Tensor) -> Tensor:
         """The labels of these rows (R, N), which an evaluation compares with the largest score."""
@@ -52,9 +52,9 @@ class LabelSets:
         self.seen = _Shared([everything if p.seen is None else p.seen for p in problems], device)
         self.dtype = problems[0].features.dtype
 
-    def batches(self, rows: Tensor, size: int) -> Iterable[Batch]:
-        """Step by step the targets (R, size, L) of these rows (R, steps * size), and which of them are ``observed``."""
-        for chosen in rows.view(len(rows), -1, size).transpose(0, 1):
+    def batches(self, rows: Tensor) -> Iterable[Batch]:
+        """Step by step the targets (R, N, L) of these rows (S, R, N), and which of them are ``observed``."""
+        for chosen in rows:
             yield self.labels.of(chosen).to(self.dtype), {"observed": self.seen.of(chosen).to(self.dtype)}
 
     def wanted(self, rows: Tensor) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lossboard import compiler
+from lossboard import compiler, native
 from lossboard.errors import UsageError
 from lossboard.fleet import Layout, fleet, forward
 from lossboard.problem import Problem, Run, observed, stream
@@ -120,6 +120,26 @@ def test_a_fleet_does_what_the_plain_loop_does(name: str) -> None:
         assert one.val == plain.val
         assert one.test == plain.test
         assert one.measured == pytest.approx(dict(plain.measured), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_own_kernels_do_what_torch_does(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trained parameters and outputs, to the rounding of 12 steps in float32; that no method is left to torch here."""
+    from lossboard.fleet import _State
+
+    method = catalogue("loss")[name]
+    runs = runs_of(method, 10, 11, 3)
+    found = []
+    for own in (True, False):
+        monkeypatch.setattr(native, "usable", lambda features, own=own: own)
+        state = _State(method, runs, [10, 12], RECIPE, torch.device("cpu"), False)
+        assert isinstance(getattr(state.advance, "__self__", None), native.NativeStep) == own
+        for epoch in range(3):
+            state.epoch(epoch)
+        found.append([*state.parameters(1), state.predictions("test", 1), torch.stack(state.evaluate())])
+    for mine, torchs in zip(*found, strict=True):
+        rounding = 0.05 if method.estimate else 1e-3  # the inverse of an estimated transition magnifies it
+        torch.testing.assert_close(mine, torchs, rtol=rounding, atol=rounding)
 
 
 def test_trained_parameters_equal_the_plain_loop_to_rounding() -> None:

@@ -1,10 +1,18 @@
 """Stacks of small networks against torch in float64, and every run against itself alone."""
 
+import hashlib
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
-from kernels.mlp import Stack
+from kernels import vectors
+from kernels.mlp import Stack, picked
 
 SHAPES = [  # runs, batch, features, hidden (multiples of 16), outputs
     (3, 64, 16, (16, 16), 26),
@@ -24,7 +32,7 @@ def stacked(runs: int, features: int, hidden: tuple[int, ...], outputs: int) -> 
     draw = torch.Generator().manual_seed(features)
     widths = (features, *hidden, outputs)
     parameters = []
-    for a, b in zip(widths, widths[1:], strict=False):
+    for a, b in itertools.pairwise(widths):
         parameters += [torch.randn(runs, b, a, generator=draw) / a**0.5, torch.randn(runs, b, generator=draw)]
     stack = Stack(widths)
     return stack, stack.laid_out([*parameters, torch.randn(runs, 5, generator=draw)])
@@ -169,3 +177,38 @@ def test_tanh_over_its_range() -> None:
 def test_widths_are_checked() -> None:
     with pytest.raises(ValueError, match=r"widths \(9, 7, 7\): hidden ones must be multiples of 16"):
         Stack((9, 7, 7))
+
+
+def test_picked() -> None:
+    table = torch.arange(60).view(3, 20) ** 2
+    index = torch.stack([torch.randperm(20)[:18].view(2, 9) for _ in range(3)]).transpose(0, 1)
+    wanted = torch.stack([torch.stack([table[r, index[s, r]] for r in range(3)]) for s in range(2)])
+    assert torch.equal(picked(table, index), wanted)
+    assert torch.equal(picked(table, index.contiguous()), wanted)
+
+
+def everything() -> str:
+    """A hash of the bits of outputs, gradients and steps."""
+    found = hashlib.sha256()
+    for runs, batch, features, hidden, outputs in SHAPES:
+        stack, weights = stacked(runs, features, hidden, outputs)
+        x, rows, slope = given(runs, batch, features, outputs)
+        velocity = stack.laid_out(weights)
+        found.update(stack.forward(weights, x, rows).numpy().tobytes())
+        stack.backward_and_descend(weights, velocity, slope, torch.full((runs,), 0.1), 0.9, 1e-3)
+        for tensor in (*weights, *velocity):
+            found.update(tensor.contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+@pytest.mark.skipif(
+    not (vectors.X86 and sys.platform == "linux" and vectors.FMA), reason="features of other processors"
+)
+def test_bits_are_the_same_on_processors_with_narrower_vectors() -> None:
+    root = Path(__file__).parents[2]
+    features = {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": "+sse2,+avx,+avx2,+fma"}
+    script = "from tests.kernels import test_mlp; from kernels import tiles; print(tiles.ROWS, test_mlp.everything())"
+    other = subprocess.run(
+        [sys.executable, "-c", script], cwd=root, env=os.environ | features, capture_output=True, text=True
+    )
+    assert other.stdout.split() == ["4", everything()], other.stderr
