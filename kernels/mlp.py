@@ -314,6 +314,7 @@ def backward_and_descend(  # type: ignore[no-untyped-def]
 
 @native
 def pick(table, size, index, step, run, steps, runs, n, dst):  # type: ignore[no-untyped-def]
+    """What :func:`picked` returns; ``step`` and ``run`` are strides of the index."""
     for r in range(runs):
         for i in range(steps):
             for j in range(n):

@@ -17,7 +17,7 @@ from typing import Any
 from lossboard import compiler, paths
 
 WIDEST = {"avx512f": "AVX-512", "avx2": "AVX2"}
-PACKAGES = ("torch", "numpy", "scikit-learn")
+PACKAGES = ("torch", "numpy", "scikit-learn", "numba")
 
 
 @dataclass(frozen=True)
