@@ -161,14 +161,15 @@ def _levels(track: Track, ranked: Sequence[Row], colours: Mapping[str, str], con
         for row, (rate, names) in itertools.product(ranked, levels.items()):
             score = _shown(SCALES["percent"], sum(row.tasks[task].mean for task in names) / len(names))
             data.append({"method": short(track, row.method), "rate": rate, "score": score, **look(row.method, colours)})
-        label = f"Score of {len(ranked)} methods at {', '.join(f'{100 * rate:g} %' for rate in levels)} {name} noise"
+        what, across = (f"{name} noise", "noise rate") if track.kind == "loss" else (name, "rate")
+        label = f"Score of {len(ranked)} methods at {', '.join(f'{100 * rate:g} %' for rate in levels)} {what}"
         caption = _legend(len(ranked), colours, control, datasets)
-        svg = drawing.drawn(drawing.draw_levels, data)
+        svg = drawing.drawn(drawing.draw_levels, {"rows": data, "across": across})
         found.append(
             Figure(
                 f"{track.name}-noise-{name}",
                 svg,
-                f"Score against {name} noise",
+                f"Score against {what}",
                 label,
                 caption,
                 stem(track.name, "noise"),

@@ -70,6 +70,7 @@ def draw_levels(data: Data) -> Any:
     """A line a method over the noise rate; those with a colour are named at their end, the others are a backdrop."""
     import altair as alt
 
+    data, across = data["rows"], data["across"]
     low = 10 * math.floor(min(row["score"] for row in data) / 10)
     high = max(low + 10, 10 * math.ceil(max(row["score"] for row in data) / 10))
     rates = sorted({row["rate"] for row in data})
@@ -79,7 +80,7 @@ def draw_levels(data: Data) -> Any:
     places = spread([row["score"] for row in ends], 13 * (high - low) / height)
     labels = [{**row, "at": place} for row, place in zip(ends, places, strict=True)]
     whole, ticks = alt.Scale(domain=[low, high], nice=False), alt.Axis(grid=True, tickCount=6)
-    x = alt.X("rate:Q", title="noise rate", axis=alt.Axis(values=rates, format=".0%"))
+    x = alt.X("rate:Q", title=across, axis=alt.Axis(values=rates, format=".0%"))
     y = alt.Y("score:Q", title="mean score (%)", scale=whole, axis=ticks)
     colour, line = alt.Color("colour:N", scale=None), alt.Detail("method:N")
     back = alt.Chart(alt.InlineData(values=[row for row in data if row["colour"] == OTHER]))
@@ -252,6 +253,26 @@ def _around(point: tuple[float, float]) -> Box:
 
 def _overlap(a: Box, b: Box) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def draw_groups(data: Data) -> Any:
+    """A row a method with a mark for each group, all joined by a line; the groups are named above."""
+    import altair as alt
+
+    rows = data["rows"]
+    base, width = alt.Chart(alt.InlineData(values=rows)), NAMED
+    order = list(dict.fromkeys(row["method"] for row in rows))
+    names = alt.Axis(labelPadding=10, labelLimit=130, labelOverlap=False)
+    y = alt.Y("method:N", sort=order, title=None, scale=alt.Scale(type="band"), axis=names)
+    x = alt.X("x:Q", title=data["across"], scale=alt.Scale(zero=False, padding=8), axis=alt.Axis(tickCount=6))
+    groups = list(dict.fromkeys(row["group"] for row in rows))
+    legend = alt.Legend(title=None, orient="top", symbolStrokeWidth=0)
+    marks = alt.Scale(domain=groups, range=["circle", *SHAPES][: len(groups)])
+    inks = alt.Scale(domain=groups, range=[OTHER, PALETTE[0], PALETTE[1]][: len(groups)])
+    line = base.mark_line(strokeWidth=1, color=FAINT).encode(x=x, y=y, detail="method:N")
+    colour, shape = alt.Color("group:N", scale=inks, legend=legend), alt.Shape("group:N", scale=marks, legend=legend)
+    dot = base.mark_point(filled=True, size=34, opacity=1).encode(x=x, y=y, color=colour, shape=shape)
+    return alt.layer(line, dot).properties(width=width, height=alt.Step(18))
 
 
 def draw_history(data: Data) -> Any:

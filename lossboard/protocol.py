@@ -577,13 +577,13 @@ class _Reading:
             block = {"seeds": table["seeds"], "budget": table["budget"], **given}
             budget = self.entry(here, "budget", block["budget"])
             entered = {key: tuple(_texts(here, key, block.pop(key, []))) for key in ("methods", "tags", "without")}
-            name = block.pop("board", "")
-            if not isinstance(name, str) or name in self.kinds:
-                raise UsageError(f"{here} board = {name!r}: a name, and none of a kind of methods")
+            board = block.pop("board", "")
+            if not isinstance(board, str) or board in self.kinds:
+                raise UsageError(f"{here} board = {board!r}: a name, and none of a kind of methods")
             tasks = tuple(self.tasks(here, block))
-            blocks.append(Block(tasks, _seeds(here, block["seeds"]), budget, name, **entered))
-        for name in {block.board for block in blocks if block.board}:
-            _agree(where, name, [block for block in blocks if block.board == name])
+            blocks.append(Block(tasks, _seeds(here, block["seeds"]), budget, board, **entered))
+        for board in {block.ranked_on for block in blocks}:
+            _agree(where, board, [block for block in blocks if block.ranked_on == board])
         names = [task.name for block in blocks for task in block.tasks]
         for twice in (task for i, task in enumerate(names) if task in names[:i]):
             raise UsageError(f"{where}: task '{twice}' stands twice")
@@ -617,10 +617,10 @@ def _texts(where: str, key: str, value: Any) -> list[str]:
     return value
 
 
-def _agree(where: str, name: str, blocks: Sequence[Block]) -> None:
+def _agree(where: str, board: str, blocks: Sequence[Block]) -> None:
     """Every method of a board enters all of its tasks."""
     if len({(block.kind, block.methods, block.tags, block.without) for block in blocks}) > 1:
-        raise UsageError(f"{where}: tasks of board '{name}' differ in kind, methods, tags or without")
+        raise UsageError(f"{where}: tasks of board '{board}' differ in kind, methods, tags or without")
 
 
 def _seeds(where: str, seeds: Any) -> tuple[int, ...]:

@@ -28,7 +28,7 @@ def doubly_stochastic(matrix: Tensor) -> Tensor:
     return rows * matrix * columns
 
 
-@multilabel_loss(search={"temperature": Range(0.1, 10.0, log=True)})
+@multilabel_loss(search={"temperature": Range(0.1, 10.0, log=True)}, tags=("label-pairs",))
 def neural_ndcg(logits: Tensor, target: Tensor, *, temperature: float = 1.0) -> Tensor:
     r"""One minus the nDCG of a relaxed sorting of the labels, for logits (N, L) and target (N, L); returns (N,).
 

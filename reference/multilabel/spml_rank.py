@@ -6,7 +6,7 @@ from torch.nn.functional import relu
 from reference.methods import multilabel_loss
 
 
-@multilabel_loss(tags=("single-positive",))
+@multilabel_loss(tags=("single-positive", "label-pairs"))
 def spml_rank(logits: Tensor, target: Tensor) -> Tensor:
     r"""The hinge loss of every pair of a present label and another of the same sample, for logits (N, L) and target
     (N, L); returns (N,).

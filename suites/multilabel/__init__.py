@@ -14,7 +14,7 @@ from lossboard.records import Record
 from lossboard.run import Context, chunks
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Generator, Tensor
 
     from lossboard.data import Dataset
     from lossboard.problem import MultiLabel, Problem
@@ -110,22 +110,32 @@ def _label_sets(task: Task, seed: int, data: Callable[[str], Dataset]) -> MultiL
 def _long_tail(task: Task, seed: int, data: Callable[[str], Dataset]) -> Problem:
     import torch
 
-    from lossboard.problem import Problem, divided, spread, stream
+    from lossboard.problem import Problem, spread, stream
     from reference.tails import exponential
 
     features, labels, own, classes = _scaled(task.dataset, task.split, data)
-    pool, rest = torch.arange(own), spread(torch.arange(own, len(labels)), task.split.held_out)
-    if task.split.kind == "random":
-        first, second, test = divided(task.split, len(labels), own, stream(task.dataset, seed, "split"))
-        pool, rest = torch.cat([first, second]).sort().values, test
-    ratio = task.corruption.rate or 1.0
-    kept = pool[exponential(labels[pool], classes, ratio, stream(task.dataset, seed, TAIL))]
+    pool, test = torch.arange(own), spread(torch.arange(own, len(labels)), task.split.held_out)
+    if task.split.kind == "random":  # of each class the same share, so that what is left is as large for every seed
+        test, pool = _stratified(labels, task.split.test, stream(task.dataset, seed, "split"))
+    kept = pool[exponential(labels[pool], classes, task.corruption.rate, stream(task.dataset, seed, TAIL))]
     order = kept[torch.randperm(len(kept), generator=stream(task.dataset, seed, TAIL, "split"))]
     val = round(task.split.val * len(kept))
-    return Problem(features.flatten(1), labels, order[val:], order[:val], rest, classes, labels, balanced=True)
+    return Problem(features.flatten(1), labels, order[val:], order[:val], test, classes, labels, balanced=True)
 
 
-@functools.lru_cache(maxsize=4)
+def _stratified(labels: Tensor, share: float, generator: Generator) -> tuple[Tensor, Tensor]:
+    """The numbers of the rows of a share of every class, and of the others; each in order."""
+    import torch
+
+    order = torch.randperm(len(labels), generator=generator)
+    groups = [order[labels[order] == label] for label in labels.unique()]
+    cuts = [round(share * len(group)) for group in groups]
+    first = torch.cat([group[:cut] for group, cut in zip(groups, cuts, strict=True)])
+    others = torch.cat([group[cut:] for group, cut in zip(groups, cuts, strict=True)])
+    return first.sort().values, others.sort().values
+
+
+@functools.lru_cache(maxsize=16)
 def _scaled(dataset: str, split: Split, data: Callable[[str], Dataset]) -> tuple[Tensor, Tensor, int, int]:
     """Features, labels as classes or in bytes, the number of rows not set aside for test, and of labels."""
     from lossboard.problem import scaled
