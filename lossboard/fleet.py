@@ -359,7 +359,7 @@ class _State:
         self.hyper = {
             key: torch.tensor([run.params[key] for run in runs], dtype=dtype, device=device) for key in method.defaults
         }
-        self.targets = targets([run.problem for run in runs], device)
+        self.targets = targets([run.problem for run in runs], method.supplied, device)
         self.rows = {
             name: torch.stack([getattr(run.problem, name) for run in runs]).to(device)
             for name in ("train", "val", "test")
@@ -422,7 +422,7 @@ class _State:
             draws = torch.stack([torch.rand(size, generator=g, dtype=dtype) for g in self.draws], 1).to(self.device)
         lr = (self.lr * self.recipe.factor(epoch)).to(self.device, dtype)
         for i, (at, chosen, (target, known)) in enumerate(zip(order, rows, self.targets.batches(rows), strict=True)):
-            given |= supply(self.method.supplied, known)
+            given |= known
             if draws is not None:
                 given["draws"] = draws[i]
             if self.memory is not None:

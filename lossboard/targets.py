@@ -14,10 +14,10 @@ from lossboard.problem import MultiLabel, Problem
 Batch = tuple[Tensor, dict[str, Tensor]]  # targets of a step (R, N, ...), and what a loss may be told of them
 
 
-def targets(problems: Sequence[Problem], device: torch.device) -> Classes | LabelSets:
-    """Those of the runs with these problems, which are all of one kind."""
+def targets(problems: Sequence[Problem], supplied: Sequence[str], device: torch.device) -> Classes | LabelSets:
+    """Those of the runs with these problems, which are all of one kind; ``supplied`` is what their method asks for."""
     sets = [problem for problem in problems if isinstance(problem, MultiLabel)]
-    return LabelSets(sets, device) if sets else Classes(problems, device)
+    return LabelSets(sets, "observed" in supplied, device) if sets else Classes(problems, device)
 
 
 class Classes:
@@ -46,16 +46,24 @@ class Classes:
 class LabelSets:
     """Any number of labels a row. Runs with the same labels share them."""
 
-    def __init__(self, problems: Sequence[MultiLabel], device: torch.device) -> None:
+    def __init__(self, problems: Sequence[MultiLabel], tells: bool, device: torch.device) -> None:
         self.labels = _Shared([problem.labels for problem in problems], device)
         everything = torch.ones_like(problems[0].labels)
-        self.seen = _Shared([everything if p.seen is None else p.seen for p in problems], device)
+        seen = [everything if problem.seen is None else problem.seen for problem in problems]
+        self.seen = _Shared(seen, device) if tells else None
         self.dtype = problems[0].features.dtype
 
     def batches(self, rows: Tensor) -> Iterable[Batch]:
-        """Step by step the targets (R, N, L) of these rows (S, R, N), and which of them are ``observed``."""
+        """Step by step the targets (R, N, L) of these rows (S, R, N), and which are ``observed`` if asked.
+
+        The rows of a label lie together in memory, as a fleet's logits do: what is elementwise is faster then.
+        """
         for chosen in rows:
-            yield self.labels.of(chosen).to(self.dtype), {"observed": self.seen.of(chosen).to(self.dtype)}
+            observed = {"observed": self._numbers(self.seen.of(chosen))} if self.seen else {}
+            yield self._numbers(self.labels.of(chosen)), observed
+
+    def _numbers(self, found: Tensor) -> Tensor:
+        return found.mT.to(self.dtype, memory_format=torch.contiguous_format).mT
 
     def wanted(self, rows: Tensor) -> None:
         """Nothing: the order of all rows says what is right."""

@@ -74,6 +74,14 @@ WRONG = [  # what to write, in place of what, and what the message must say
         ANOTHER_TASK.replace('"third"', '"dirty"', 1) + "[corruption.clean]",
         "'digits/dirty' stands twice",
     ),
+    ('dataset = "digits"', 'dataset = "digits"\ntags = "robust"', "tags: a list of texts"),
+    ('dataset = "digits"', 'dataset = "digits"\nboard = "constant"', "board = 'constant': a name, and none of a kind"),
+    (
+        "[corruption.clean]",
+        ANOTHER_TASK.replace('dataset = "digits"', 'dataset = "digits"\nwithout = ["slow"]') + "[corruption.clean]",
+        "tasks of board 'constant' differ in kind, methods, tags or without",
+    ),
+    ("epochs = 1", "epochs = 1\nevery = 2", "every = 2: between 1 and 1"),
 ]
 
 
@@ -207,6 +215,30 @@ def test_a_track_may_be_for_some_methods_alone() -> None:
     assert {cell.method for cell in cells} == {"mine"}
     with pytest.raises(UsageError, match="for these methods alone: mine"):
         suite.cells(track, {"other": other})
+
+
+def test_a_block_may_be_for_methods_by_id_and_tag_and_have_its_board(load) -> None:
+    board = 'dataset = "digits"\nboard = "few"\nmethods = ["mine"]\ntags = ["robust"]\nwithout = ["slow"]'
+    both = ANOTHER_TASK.replace('dataset = "digits"', board) + "[corruption.clean]"
+    suite = load("[corruption.clean]", both)
+    track = suite.track("quick")
+    assert [part.name for part in track.divisions] == ["quick-constant", "quick-few"]
+    assert [part.title for part in track.divisions] == ["quick, constant", "quick, few"]
+    plain = replace(method(), kind="constant")
+    methods = {
+        "mine": plain,
+        "other": replace(plain, id="other"),
+        "tagged": replace(plain, id="tagged", tags=("robust",)),
+        "slow": replace(plain, id="slow", tags=("robust", "slow")),
+    }
+    everyone, few = ({c.method for c in suite.cells(part, methods, [0])} for part in track.divisions)
+    assert everyone == methods.keys()
+    assert few == {"mine", "tagged"}
+
+
+def test_epochs_that_are_evaluated_end_with_the_last() -> None:
+    recipe = Recipe(epochs=7, batch=16, lr=0.1, every=3)
+    assert [epoch for epoch in range(7) if recipe.evaluates(epoch)] == [2, 5, 6]
 
 
 def test_folds_cover_the_training_rows_and_share_their_noise() -> None:
