@@ -258,9 +258,8 @@ def main() -> None:
             flush=True,
         )
     lowest = min(ratios, key=lambda id: ratios[id])
-    print(
-        f"ratio {ratios[lowest]:.1f} lowest ({lowest}), {ratios[control]:.1f} {control}, {script_ratio:.0f} {control} to the script"
-    )
+    own = f"{ratios[control]:.1f} {control}, {script_ratio:.0f} {control} to the script"
+    print(f"ratio {ratios[lowest]:.1f} lowest ({lowest}), {own}")
 
 
 if __name__ == "__main__":
