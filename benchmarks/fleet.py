@@ -80,9 +80,9 @@ def problem(shape: Shape) -> Problem:
     features = torch.randn(total, shape.features, generator=draw)
     if shape.sets:
         labels = (torch.rand(total, shape.classes, generator=draw) < 0.3).to(torch.uint8)
-        parts = torch.randperm(total, generator=draw).split(shape.rows)
-        new = torch.ones(shape.rows[2], dtype=torch.bool)
-        return MultiLabel(features, labels, *parts, shape.classes, labels, new=new)
+        train, val, test = torch.randperm(total, generator=draw).split(shape.rows)
+        new = torch.ones(len(test), dtype=torch.bool)
+        return MultiLabel(features, labels, train, val, test, shape.classes, labels, new=new)
     labels = torch.randint(0, shape.classes, (total,), generator=draw)
     train, val, test = torch.randperm(total, generator=draw).split(shape.rows)
     return Problem(features, labels, train, val, test, shape.classes, labels, torch.eye(shape.classes))
