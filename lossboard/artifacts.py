@@ -81,6 +81,19 @@ def artifact(name: str, made_of: Mapping[str, Any], make: Callable[[], Mapping[s
             return _made_once(path, made, make)
 
 
+def find(name: str, made_of: Mapping[str, Any]) -> Artifact | None:
+    """The artifact of this name that these things make, where it is on the disk and whole; None where it is not.
+
+    Raises:
+        ValueError, TypeError: as :func:`artifact`.
+    """
+    made = canonical(made_of)
+    try:
+        return _load(_path(name, made), made)
+    except (FileNotFoundError, Unusable):
+        return None
+
+
 def kept() -> Kept:
     """How much artifacts take on this machine. The folder may be deleted: they are made again."""
     sizes = [path.stat().st_size for path in folder().glob(f"*{SUFFIX}")]

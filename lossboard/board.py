@@ -1,9 +1,9 @@
 """Boards: records aggregated into a ranking. No torch.
 
-Two boards of a track: *tuned* (each method at the trial with the best mean noisy validation score, task by task; this
-one ranks) and *default* (trial 0, the author's hyperparameters). A method is ranked if every cell of the track is
-measured with its current source; failures and diverged runs count as score 0. Others are listed below, unranked, with
-their coverage.
+Two boards of a track: *tuned* (each method at the trial with the best mean validation score, task by task; this one
+ranks) and *default* (trial 0, the author's hyperparameters). A method is ranked if every cell of the track is
+measured with its current source; failures and diverged runs count as the worst score. Others are listed below,
+unranked, with their coverage.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ from lossboard.protocol import Block, Budget, Suite, Task, Track
 from lossboard.records import MEASURED, Key, Record, of_machine, plain, resolve
 from lossboard.scales import SCALES, Scale
 from lossboard.sources import source
-
-WORST = 0.0  # the score of a failure
 
 
 @dataclass(frozen=True)
@@ -207,7 +205,7 @@ def _row(
 
 def _usable(suite: Suite, record: Record) -> bool:
     """Whether a record has a score that can be averaged: a ratio of nothing has not."""
-    return math.isfinite(SCALES[suite.metrics.scale].inward(value(record, suite.metrics.rank)))
+    return math.isfinite(SCALES[suite.metrics.scale].inward(ranked_value(suite, record)))
 
 
 def _score(suite: Suite, table: Mapping[int, Sequence[Record]], folds: int) -> Score:
@@ -220,7 +218,7 @@ def _score(suite: Suite, table: Mapping[int, Sequence[Record]], folds: int) -> S
     trial = max((trial for trial in table if table[trial]), key=lambda trial: (selection(trial), -trial))
     chosen = table[trial]
     inward = SCALES[suite.metrics.scale].inward
-    seeds = rounds({record.seed: inward(value(record, suite.metrics.rank)) for record in chosen}, folds)
+    seeds = rounds({record.seed: inward(ranked_value(suite, record)) for record in chosen}, folds)
     mean, half = statistics.t_interval(list(seeds.values()))
     return Score(mean, half, seeds, trial, chosen[0].params, sum(record.status != "ok" for record in chosen))
 
@@ -233,10 +231,15 @@ def rounds(seeds: Mapping[int, float], folds: int) -> dict[int, float]:
     return {number: sum(found) / len(found) for number, found in groups.items()}
 
 
-def value(record: Record, metric: str) -> float:
+def value(record: Record, metric: str, worst: float = 0.0) -> float:
     """A metric of a record; the worst for a failure."""
-    number = record.metrics.get(metric, WORST) if record.status == "ok" else WORST
-    return number if math.isfinite(number) else WORST
+    number = record.metrics.get(metric, worst) if record.status == "ok" else worst
+    return number if math.isfinite(number) else worst
+
+
+def ranked_value(suite: Suite, record: Record) -> float:
+    """The metric that ranks; of a failure the worst that the suite's scale knows."""
+    return value(record, suite.metrics.rank, SCALES[suite.metrics.scale].worst)
 
 
 def strata(tasks: Iterable[Task]) -> dict[str, list[str]]:
@@ -338,7 +341,7 @@ def compare(suite: Suite, ours: Iterable[Record], theirs: Iterable[Record]) -> C
     pairs = [(a, b) for a, b in pairs if a.params == b.params]
     groups: dict[tuple[str, str, int], list[float]] = defaultdict(list)
     for a, b in pairs:
-        groups[a.method, a.task, a.trial].append(value(a, suite.metrics.rank) - value(b, suite.metrics.rank))
+        groups[a.method, a.task, a.trial].append(ranked_value(suite, a) - ranked_value(suite, b))
     means = {key: abs(sum(values) / len(values)) for key, values in groups.items()}
     worst = max(means, key=lambda key: means[key], default=None)
     same = sum(bool(a.bits) and a.bits == b.bits for a, b in pairs)

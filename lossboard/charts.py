@@ -22,6 +22,7 @@ from lossboard.protocol import Suite, Task, Track
 from lossboard.scales import SCALES, Scale
 
 if TYPE_CHECKING:
+    from lossboard.tables import Table
     from reference.curves import Curves  # it needs torch
 
 LARGEST_INLINE = 40_000  # characters: a larger drawing is a file beside the page
@@ -87,7 +88,7 @@ def figures(
         *(own(track, tuned, entries) if own else []),
         _means(track, ranked, default, colours),
         *(_levels(track, ranked, colours, control) if suite.metrics.scale == "percent" else []),
-        *_calibration(track, ranked, measures, suite, colours, tuned.scale),
+        *([] if tuned.scale.smaller else _calibration(track, ranked, measures, suite, colours, tuned.scale)),
         *([] if suite.alone else _cost(track, ranked, measures, colours, tuned.scale)),
         ranks(track, ranked, colours),
         *_critical(track, tuned, colours),
@@ -102,6 +103,14 @@ def suite_figures(suite: Suite) -> Callable[[Track, Board, Mapping[str, Sequence
     found: Callable[[Track, Board, Mapping[str, Sequence[Entry]]], list[Figure]]
     found = importlib.import_module(f"suites.{suite.name}.charts").figures
     return found
+
+
+def suite_tables(suite: Suite) -> Callable[[Track, Board, Mapping[str, Sequence[Entry]]], list[Table]] | None:
+    """What makes tables of the numbers in them, ``tables`` in the same file; None where it has none."""
+    if not (paths.suites() / suite.name / "charts.py").is_file():
+        return None
+    paths.importable()
+    return getattr(importlib.import_module(f"suites.{suite.name}.charts"), "tables", None)
 
 
 def highlights(ranked: Sequence[Row], control: str) -> dict[str, str]:
@@ -259,9 +268,7 @@ def _critical(track: Track, tuned: Board, colours: Mapping[str, str]) -> list[Fi
     return [Figure(f"{track.name}-critical", svg, "Critical difference", label, caption, stem(track.name, "tuned"))]
 
 
-NAMED = (
-    "Best is the upper left. Named: the coloured methods, and those that no other beats in both, where there is room."
-)
+NAMED = "Named: the coloured methods, and those that no other beats in both, where there is room."
 
 
 def _p(value: float) -> str:
@@ -273,7 +280,7 @@ def _calibration(
 ) -> list[Figure]:
     known = [row for row in ranked if "ece" in measures.get(row.method, {}) and "ece" in suite.metrics.columns]
     points = [(row, _shown(SCALES["percent"], measures[row.method]["ece"])) for row in known]
-    caption = f"Of the tuned trials, means over all tasks. {NAMED}"
+    caption = "Of the tuned trials, means over all tasks."
     label = f"Score of {len(points)} methods against their calibration error"
     axes = ("expected calibration error (%)", False)
     return _scatter(track, "calibration", "Score and calibration", label, caption, points, axes, colours, scale)
@@ -284,9 +291,7 @@ def _cost(
 ) -> list[Figure]:
     known = [row for row in ranked if measures.get(row.method, {}).get("seconds", 0) > 0]
     points = [(row, float(f"{measures[row.method]['seconds']:.4g}")) for row in known]
-    caption = (
-        f"Processor seconds of one training run, mean over the tuned trials, on the machines of the records. {NAMED}"
-    )
+    caption = "Processor seconds of one training run, mean over the tuned trials, on the machines of the records."
     label = f"Score of {len(points)} methods against the processor seconds of a run"
     axes = ("processor seconds of a run (log scale)", True)
     return _scatter(track, "cost", "Score and cost", label, caption, points, axes, colours, scale)
@@ -321,6 +326,7 @@ def _scatter(
         if row.method not in far
     ]
     rows.sort(key=lambda row: (row["colour"] == OTHER, -row["y"]))  # the coloured are named first
+    caption += f" Best is the {'lower' if scale.smaller else 'upper'} left. {NAMED}"
     caption += f" Outside the plot, far from the others: {', '.join(far)}." if far else ""
     data = {"rows": rows, "across": axes[0], "log": axes[1], "up": f"mean score ({scale.unit.strip()})"}
     svg = drawing.drawn(drawing.draw_scatter, data)

@@ -28,6 +28,7 @@ from lossboard.board import Board
 from lossboard.errors import UsageError
 from lossboard.protocol import Suite, Task, Track
 from lossboard.records import MEASURED, Record, resolve
+from lossboard.scales import SCALES
 
 HOLDS, FAILS, OPEN, UNTESTED = "holds", "does not hold", "not resolved", "not tested"
 MATTERS = 0.005  # half a point of accuracy: less is no reason to choose a method
@@ -49,18 +50,20 @@ EVIDENCE = {  # how we know that the source says so
 
 @dataclass(frozen=True)
 class On:
-    """The tasks that a claim is about: kinds of corruption, their rates and the numbers of classes."""
+    """The tasks that a claim is about: kinds of corruption, their rates, the numbers of classes, and datasets."""
 
     kinds: tuple[str, ...] = ()  # of corruption; none: every kind with labels that are wrong
     least: float = 0.0  # noise rate
     most: float = 1.0
     classes: int = 2  # at least so many
+    datasets: tuple[str, ...] = ()  # none: all of them
 
     def holds(self, task: Task) -> bool:
         from lossboard.data import pins
 
         kind, rate = task.corruption.kind, task.corruption.rate
         wanted = kind in (self.kinds or (kind,)) and (kind == CLEAN) == (self.kinds == (CLEAN,))
+        wanted = wanted and (not self.datasets or task.dataset in self.datasets)
         return wanted and self.least <= rate <= self.most and pins()[task.dataset].classes >= self.classes
 
     @property
@@ -72,7 +75,8 @@ class On:
             text += f" of {100 * self.least:g} % and more" if self.most == 1 else f" from {100 * self.least:g} %"
         if self.most < 1:
             text += f" to {100 * self.most:g} %"
-        return text + (f", at least {self.classes} classes" if self.classes > 2 else "")
+        text += f", at least {self.classes} classes" if self.classes > 2 else ""
+        return text + (f", of {' and '.join(self.datasets)}" if self.datasets else "")
 
 
 CLEAN = "clean"
@@ -278,10 +282,11 @@ Strata = Mapping[str, Sequence[float]]  # dataset -> a value for each seed
 
 def _gains(evidence: Evidence, part: Comparison, tasks: Sequence[Task]) -> Strata:
     """Dataset -> by how much ours is better, for each seed: the mean over the dataset's tasks."""
-    sign = -1.0 if part.smaller else 1.0
+    smaller = _smaller(evidence, part)
+    sign = -1.0 if smaller else 1.0
     groups: dict[str, list[dict[int, float]]] = {}
     for task in tasks:
-        ours, other = (evidence.values(m, task, _metric(evidence, part), part.smaller) for m in (part.ours, part.other))
+        ours, other = (evidence.values(m, task, _metric(evidence, part), smaller) for m in (part.ours, part.other))
         assert ours is not None
         assert other is not None
         groups.setdefault(task.dataset, []).append({seed: sign * (ours[seed] - other[seed]) for seed in ours})
@@ -290,6 +295,11 @@ def _gains(evidence: Evidence, part: Comparison, tasks: Sequence[Task]) -> Strat
 
 def _metric(evidence: Evidence, part: Comparison) -> str:
     return part.metric or evidence.suite.metrics.rank
+
+
+def _smaller(evidence: Evidence, part: Comparison) -> bool:
+    """Whether the smaller value is better: as the comparison says, or the suite's scale of the metric that ranks."""
+    return part.smaller or (not part.metric and SCALES[evidence.suite.metrics.scale].smaller)
 
 
 def _better(evidence: Evidence, part: Comparison, tasks: Sequence[Task], level: float) -> tuple[float, float]:
@@ -320,7 +330,8 @@ def _varies_less(evidence: Evidence, part: Comparison, tasks: Sequence[Task], le
         pooled = []
         for method in (part.ours, part.other):
             own = (task for task in tasks if task.dataset == name)
-            found = [evidence.values(method, task, _metric(evidence, part), part.smaller) for task in own]
+            smaller = _smaller(evidence, part)
+            found = [evidence.values(method, task, _metric(evidence, part), smaller) for task in own]
             pooled.append(float(np.mean([np.var(list(each.values()), ddof=1) for each in found if each is not None])))
         if min(pooled) <= 0:
             return math.nan, math.nan
@@ -403,7 +414,7 @@ def _untested(part: Comparison, evidence: Evidence, tasks: Sequence[Task]) -> st
         missing = [
             task.name
             for task in needed
-            if evidence.values(method, task, _metric(evidence, part), part.smaller) is None
+            if evidence.values(method, task, _metric(evidence, part), _smaller(evidence, part)) is None
             or not _tuned(evidence, method, task)
         ]
         if missing:

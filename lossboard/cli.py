@@ -465,7 +465,9 @@ def _complain(suite: protocol.Suite, cells: list[protocol.Cell], local: list[Rec
         elif record.status != "ok":
             failed[record.method] = (failed.get(record.method, (0, ""))[0] + 1, f"{record.status}: {record.error}")
     for method, count in sorted(diverged.items()):
-        show.warn(f"{method}: {count} runs diverged (a parameter became infinite or NaN); they count as score 0")
+        show.warn(
+            f"{method}: {count} runs diverged (a parameter became infinite or NaN); they count as the worst score"
+        )
     if failed:
         lines = [f"{method}: {count} cells failed; {message}" for method, (count, message) in sorted(failed.items())]
         show.fail("\n".join([*lines, "mend the method and run again: the other cells are done"]), 1)

@@ -28,6 +28,10 @@ class Noise:
     words: str
     pairs: tuple[tuple[str, str], ...]  # (class, class it is mistaken for), where each has at most one
     tasks: tuple[tuple[str, protocol.Task], ...]  # (track, task)
+    rows: str = ""  # whose labels it is of, in words
+
+
+ROWS = {"": "training and validation rows", "train": "training rows alone", "all": "all rows, test rows too"}
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ def _noise(pin: Pin, name: str, tasks: Sequence[tuple[str, protocol.Task]]) -> N
     found = matrix(how, pin)
     drawn = draw(found, f"Transition matrix of {name} on {pin.name}") if found and how.rate else None
     told, pairs = describe(found, pin.class_names) if found else (_no_matrix(how), ())
-    return Noise(name, how.kind, how.rate, drawn, told, pairs, tuple(tasks))
+    return Noise(name, how.kind, how.rate, drawn, told, pairs, tuple(tasks), ROWS[how.rows])
 
 
 def _no_matrix(how: protocol.Corruption) -> str:

@@ -321,6 +321,72 @@ def draw_history(data: Data) -> Any:
     return alt.layer(*layers).properties(width=WIDE, height=LOW)
 
 
+def draw_reliability(data: Data) -> Any:
+    """Accuracy against confidence, a mark a bin with its interval; below, how many samples each bin has."""
+    import altair as alt
+
+    rows = data["rows"]
+    base = alt.Chart(alt.InlineData(values=rows))
+    whole = alt.Scale(domain=[0, 100], nice=False)
+    ticks = alt.Axis(grid=True, tickCount=5)
+    x = alt.X("x:Q", title=None, scale=whole, axis=ticks)
+    y = alt.Y("y:Q", title="accuracy (%)", scale=whole, axis=ticks)
+    colour, shape = alt.Color("colour:N", scale=None), alt.Shape("shape:N", scale=None)
+    ideal = alt.Chart(alt.InlineData(values=[{"x": 0, "y": 0}, {"x": 100, "y": 100}]))
+    first = HIGH - 8 - 15 * (len(data["names"]) - 1)  # in the lower right, where few points are
+    keys = [{"name": name, "colour": tint, "at": first + 15 * i} for i, (name, tint) in enumerate(data["names"])]
+    text: dict[str, Any] = {"align": "right", "fontSize": 11.5, "fontWeight": 600, "limit": 150}
+    names = [
+        alt.Chart(alt.InlineData(values=[key]))
+        .mark_text(**text, color=key["colour"])
+        .encode(x=alt.value(WIDE - 8), y=alt.value(key["at"]), text="name:N")
+        for key in keys
+    ]
+    upper = alt.layer(
+        ideal.mark_line(color=OTHER, strokeWidth=1, strokeDash=[4, 3]).encode(x=x, y=y),
+        base.mark_rule(strokeWidth=1.4).encode(x=x, y="low:Q", y2="high:Q", color=colour),
+        base.mark_point(filled=True, size=38, opacity=1).encode(x=x, y=y, color=colour, shape=shape),
+        *names,
+    ).properties(width=WIDE, height=HIGH)
+    across = alt.X("x:Q", title="confidence (%)", scale=whole, axis=ticks)
+    count = alt.Y(
+        "n:Q", title="samples", scale=alt.Scale(type="log", nice=False), axis=alt.Axis(tickCount=3, format="~s")
+    )
+    lower = (
+        base.mark_line(strokeWidth=1.4, point={"filled": True, "size": 16, "opacity": 1})
+        .encode(x=across, y=count, color=colour)
+        .properties(width=WIDE, height=50)
+    )
+    return alt.vconcat(upper, lower, spacing=8)
+
+
+def draw_lines(data: Data) -> Any:
+    """Lines with an interval at each point, named at their right ends."""
+    import altair as alt
+
+    rows, log = data["rows"], data.get("log", False)
+    low, high = _ends([row[end] for row in rows for end in ("low", "high")], False)
+    last = max(row["x"] for row in rows)
+    ends = sorted((row for row in rows if row["x"] == last), key=lambda row: -row["y"])
+    places = spread([row["y"] for row in ends], 13 * (high - low) / HIGH)
+    labels = [{**row, "at": place} for row, place in zip(ends, places, strict=True)]
+    values = sorted({row["x"] for row in rows})
+    wide = alt.Scale(type="log" if log else "linear", nice=False, padding=6)
+    x = alt.X("x:Q", title=data["across"], scale=wide, axis=alt.Axis(grid=True, values=values, format="~s"))
+    tall = alt.Scale(domain=[low, high], nice=False)
+    y = alt.Y("y:Q", title=data["up"], scale=tall, axis=alt.Axis(grid=True, tickCount=6))
+    colour, shape = alt.Color("colour:N", scale=None), alt.Shape("shape:N", scale=None)
+    base = alt.Chart(alt.InlineData(values=rows))
+    text: dict[str, Any] = {"align": "left", "dx": 9, "fontSize": 11.5, "fontWeight": 600, "limit": 110}
+    layers = (
+        base.mark_line(strokeWidth=1.6).encode(x=x, y=y, color=colour, detail="name:N"),
+        base.mark_rule(strokeWidth=1.2).encode(x=x, y="low:Q", y2="high:Q", color=colour),
+        base.mark_point(filled=True, size=30, opacity=1).encode(x=x, y=y, color=colour, shape=shape),
+        alt.Chart(alt.InlineData(values=labels)).mark_text(**text).encode(x=x, y="at:Q", text="name:N", color=colour),
+    )
+    return alt.layer(*layers).properties(width=NAMED + 20, height=HIGH)
+
+
 def _labels(names: Sequence[Data], x: Any) -> list[Any]:
     """Names right of a plot, each at its place down in pixels."""
     import altair as alt

@@ -149,6 +149,7 @@ def _trained(state: _State, count: int) -> list[Outcome]:
     test: list[Tensor] = []
     for epoch in range(state.recipe.epochs):
         state.epoch(epoch)
+        state.adapt()
         if state.recipe.evaluates(epoch):
             for curve, score in zip((val, test), state.evaluate(), strict=True):
                 curve.append(score)
@@ -163,6 +164,7 @@ def _trained(state: _State, count: int) -> list[Outcome]:
             fingerprint(state.parameters(r)),
             0.0,
             found[r],
+            state.outputs(r),
         )
         for r in range(count)
     ]
@@ -364,12 +366,14 @@ class _State:
             name: torch.stack([getattr(run.problem, name) for run in runs]).to(device)
             for name in ("train", "val", "test")
         }
+        self.kept = [{name: rows.to(device) for name, rows in run.problem.kept.items()} for run in runs]
         held = torch.cat([self.rows["val"], self.rows["test"]], 1)
         self.evaluated = [(rows, self.targets.wanted(rows)) for rows in self._chunks(held)]
         self.batch = batch_size(recipe, self.rows["train"].shape[1])
         self.order, self.draws = ([run.stream(name) for run in runs] for name in ("batches", "draws"))
         self.memory = self._memory(dtype)
         self.told = self._told(dtype)
+        self.adapted = self._adapted(dtype)
         step = Step(method, recipe.momentum, recipe.weight_decay, layers)
         own_kernels = native.usable(self.features)
         shapes = (self.features.shape, dtype, self.classes, self.batch, self.evaluated[0][0].shape)
@@ -400,6 +404,11 @@ class _State:
             found["transition"] = torch.eye(self.classes).expand(len(self.runs), -1, -1).contiguous()
         return {name: fact.to(self.device, dtype) for name, fact in found.items()}
 
+    def _adapted(self, dtype: torch.dtype) -> Tensor | None:
+        if self.method.adapted is None:
+            return None
+        return torch.tensor([self.method.adapted.initial] * len(self.runs), dtype=dtype, device=self.device)
+
     def epoch(self, epoch: int) -> None:
         """One pass over every run's training rows, in that run's own order."""
         dtype = self.features.dtype
@@ -416,6 +425,8 @@ class _State:
         if self.method.estimate and epoch == halfway(self.recipe):
             self.told["transition"] = self._estimated()
         given |= self.told
+        if self.adapted is not None:
+            given["adapted"] = self.adapted
         draws = None
         if self.method.draws:
             size = (steps, self.batch, self.method.draws)
@@ -446,13 +457,32 @@ class _State:
         return self.targets.scores(val, parts[0]), self.targets.scores(test, parts[1])
 
     @torch.no_grad()
-    def predictions(self, part: str, r: int) -> Tensor:
-        """Of run r for its rows of one part: log-probabilities (N, C), or logits of labels (N, L)."""
-        rows = self.rows[part][r : r + 1]
+    def adapt(self) -> None:
+        """What a loss makes of the validation rows after each epoch, where it does."""
+        if self.adapted is None or self.method.adapted is None:
+            return
+        target = self.labels.gather(1, self.rows["val"])
+        each = [
+            self.method.adapted.update(known, self.predictions("val", r), target[r])
+            for r, known in enumerate(self.adapted)
+        ]
+        self.adapted = torch.stack(each)
+
+    def outputs(self, r: int) -> Tensors:
+        """What predicts, of run r for the rows that its problem keeps: (N, C) each, on the CPU."""
+        return {name: self.said(rows[None], r).cpu() for name, rows in self.kept[r].items()}
+
+    @torch.no_grad()
+    def said(self, rows: Tensor, r: int) -> Tensor:
+        """What predicts, of run r for these rows (1, N): (N, C)."""
         weights = [w[r : r + 1] for w in self.weights]
         hyper = {key: value[r : r + 1] for key, value in self.hyper.items()}
         found = [self.scores(weights, self.features, chunk, hyper)[0].T for chunk in self._chunks(rows)]
-        scores = torch.cat(found)[: rows.shape[1]]
+        return torch.cat(found)[: rows.shape[1]]
+
+    def predictions(self, part: str, r: int) -> Tensor:
+        """Of run r for its rows of one part: log-probabilities (N, C), or logits of labels (N, L)."""
+        scores = self.said(self.rows[part][r : r + 1], r)
         return scores if self.method.link or isinstance(self.runs[r].problem, MultiLabel) else log_softmax(scores)
 
     def _chunks(self, rows: Tensor) -> list[Tensor]:

@@ -31,7 +31,8 @@ class Problem:
     ``labels`` (rows,) are what training sees: corrupted in the training and validation rows, clean in the test rows;
     ``clean`` (rows,) are the true ones. ``transition`` (C, C) is the probability of each noisy label given the true
     one, as the noise has it or, where the noise has none, as the training and validation labels do. What is measured
-    after an epoch is the accuracy or, of a ``balanced`` problem, the mean recall of the classes.
+    after an epoch is the accuracy or, of a ``balanced`` problem, the mean recall of the classes. What the
+    trained network says of the rows ``kept`` is returned with its outcome.
     """
 
     features: Tensor
@@ -43,6 +44,7 @@ class Problem:
     clean: Tensor
     transition: Tensor = field(default_factory=lambda: torch.empty(0, 0))
     balanced: bool = False
+    kept: Mapping[str, Tensor] = field(default_factory=dict)
 
     def told(self, name: str) -> Tensor:
         """What a loss may ask to be told of the training rows: their ``transition``, or the ``counts`` of labels."""
@@ -104,6 +106,7 @@ class Outcome:
     bits: str  # first 12 hex of the SHA-256 of the trained parameters
     seconds: float  # processor time
     measured: Mapping[str, float] = field(default_factory=dict)  # of the trained network's probabilities
+    outputs: Mapping[str, Tensor] = field(default_factory=dict)  # (N, C) of the problem's ``kept`` rows, on the CPU
 
     def metrics(self) -> dict[str, float]:
         """``last`` and ``val``: after the last epoch; ``best_val``: where validation peaks; ``oracle``: the best."""

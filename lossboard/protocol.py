@@ -37,9 +37,11 @@ class Corruption:
 
     kind: str
     rate: float = 0.0
+    rows: str = ""  # whose labels are damaged: "train", "all", or if empty those of training and validation rows
 
     def __post_init__(self) -> None:
         _within("rate", self.rate, 0, 1)
+        _one_of("rows", self.rows, ("", "train", "all"))
 
     @property
     def people(self) -> str | None:
@@ -67,8 +69,8 @@ class Split:
     def __post_init__(self) -> None:
         _one_of("kind", self.kind, ("random", "official", "folds"))
         _one_of("scale", self.scale, ("standard", "unit"))
-        if not 0 < self.val < 1 or not 0 <= self.test < 1 or self.val + self.test >= 1:
-            raise UsageError(f"val = {self.val}, test = {self.test}: fractions whose sum is below 1, val above 0")
+        if not 0 < self.val < 1 or not 0 <= self.test < 1 or self.val + self.test > 1:
+            raise UsageError(f"val = {self.val}, test = {self.test}: fractions whose sum is at most 1, val above 0")
         if self.kind == "folds" and abs(1 / self.val - self.folds) > 1e-9:
             raise UsageError(f"val = {self.val}: of 'folds', 1 / val is the number of folds")
         if self.kind == "folds" and self.test:
@@ -505,9 +507,12 @@ def load(name: str) -> Suite:
 def _suite(name: str, table: dict[str, Any]) -> Suite:
     parts = _parts(table.get("parts", list(TRAINED)))
     own = [part for part in parts if part not in SECTIONS and part != "dataset"]
+    optional = table.get("optional", [])
+    if not isinstance(optional, list) or not set(optional) <= set(parts[1:]):
+        raise UsageError(f"optional = {optional!r}: a list of those of parts, {parts[1:]}, that tasks may leave out")
     kinds = {**SECTIONS, **_declared(name, own)}
     required = ("name", "version", "title", "question", "control", "metrics", "tracks")
-    _keys("the top level", table, (*required, "kind", "parts", "alone", *kinds), required)
+    _keys("the top level", table, (*required, "kind", "parts", "optional", "alone", *kinds), required)
     for key, kind in (("version", int), *((text, str) for text in ("title", "question")), ("alone", bool)):
         if key in table and type(table[key]) is not kind:
             raise UsageError(f"{key} = {table[key]!r} must be {kind.__name__}")
@@ -519,7 +524,7 @@ def _suite(name: str, table: dict[str, Any]) -> Suite:
         section: {entry: _build(f"[{section}.{entry}]", kind, given) for entry, given in table.get(section, {}).items()}
         for section, kind in kinds.items()
     }
-    reading = _Reading(name, table["version"], tuple(parts), tuple(controls), sections)
+    reading = _Reading(name, table["version"], tuple(parts), tuple(optional), tuple(controls), sections)
     tracks = {key: reading.track(key, given) for key, given in table["tracks"].items()}
     plain = {key: table[key] for key in ("name", "version", "title", "question")}
     alone = table.get("alone", False)
@@ -563,6 +568,7 @@ class _Reading:
     suite: str
     version: int
     parts: tuple[str, ...]
+    optional: tuple[str, ...]  # parts that a block may leave out, all of them together
     kinds: tuple[str, ...]
     sections: Mapping[str, Mapping[str, Any]]
 
@@ -593,10 +599,12 @@ class _Reading:
         """The tasks of one block: every dataset with every entry of the section that comes next."""
         kind = block.get("kind", self.kinds[0])
         _one_of(f"{where} kind", kind, self.kinds)
-        required = [*self.parts, "seeds", "budget", *(["kind"] if len(self.kinds) > 1 else [])]
+        left_out = self.optional if not set(self.optional) & block.keys() else ()
+        own = [part for part in self.parts if part not in left_out]
+        required = [*own, "seeds", "budget", *(["kind"] if len(self.kinds) > 1 else [])]
         _keys(where, block, [*required, "kind"], required)
         datasets = _list(block["dataset"]) if "dataset" in self.parts else [""]
-        first, *others = [part for part in self.parts if part != "dataset"]
+        first, *others = [part for part in own if part != "dataset"]
         shared = {key: self.entry(where, key, block[key]) for key in others}
         for dataset, entry in itertools.product(datasets, _list(block[first])):
             parts = {first: self.entry(where, first, entry), **shared}

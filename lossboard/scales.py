@@ -1,6 +1,7 @@
 """How scores are averaged, compared and shown: shares in percent, ratios by their geometric mean.
 
-Boards work on *averaged* values, in which differences mean something: a share itself, the logarithm of a ratio.
+Boards work on *averaged* values, in which differences mean something and the larger is better: a share itself, the
+logarithm of a ratio, an error less its sign.
 """
 
 from __future__ import annotations
@@ -24,6 +25,12 @@ class Scale:
     outward: Callable[[float], float]
     shown: float  # what an outward value is multiplied by
     digits: int
+    worst: float = 0.0  # the metric of a failure
+
+    @property
+    def smaller(self) -> bool:
+        """Whether the smaller value of the metric is better."""
+        return self.inward(1.0) < self.inward(0.5)
 
     def plain(self, averaged: float) -> float:
         """The number that is shown for an averaged value."""
@@ -34,7 +41,7 @@ class Scale:
 
     def width(self, mean: float, half: float) -> float:
         """Half the width of an interval of averaged values, in values of the metric."""
-        return (self.outward(mean + half) - self.outward(mean - half)) / 2
+        return abs(self.outward(mean + half) - self.outward(mean - half)) / 2
 
     def half(self, mean: float, half: float) -> str:
         """Half the width of an interval, as it is shown behind its mean; '' where it is not known."""
@@ -45,7 +52,7 @@ class Scale:
         return self.text(mean) + self.half(mean, half) if math.isfinite(mean) else ""
 
     def difference(self, mean: float) -> str:
-        """A difference of two averaged values: in points with its sign, or as a factor."""
+        """A difference of two averaged values, positive where the first is better: in points, or as a factor."""
         if self.name == "ratio":
             return self.text(mean)
         size = round(self.shown * mean, self.digits)
@@ -64,11 +71,26 @@ def _log(value: float) -> float:
     return math.log(value) if value > 0 else -math.inf
 
 
+def _negative(value: float) -> float:
+    return -value
+
+
 def _same(value: float) -> float:
     return value
 
 
 SCALES = {
     "percent": Scale("percent", " %", "in percent", "points", _same, _same, 100.0, 1),
+    "error": Scale(
+        "error",
+        " %",
+        "in percent, the smaller the better",
+        "points, to the right where it is smaller",
+        _negative,
+        _negative,
+        100.0,
+        2,
+        1.0,
+    ),
     "ratio": Scale("ratio", "×", "as a multiple", "factors", _log, math.exp, 1.0, 2),
 }

@@ -143,6 +143,8 @@ def of_track(view: SuiteView, shown: TrackView) -> list[Table]:
         Table(stem(track, "tasks"), "Every method on every task", results),
         Table(stem(track, "noise"), "Scores against the noise rate", _noise(shown)),
     ]
+    own = charts.suite_tables(view.suite)
+    tables += own(shown.track, shown.tuned, shown.entries) if own else []
     return [table for table in tables if table.rows]
 
 
@@ -187,7 +189,7 @@ def _claims(view: SuiteView) -> list[Line]:
 
 
 def _pins(view: SuiteView) -> list[Line]:
-    return [
+    lines = [
         {
             "track": track.name,
             "task": task.name,
@@ -202,6 +204,8 @@ def _pins(view: SuiteView) -> list[Line]:
         for block in track.blocks
         for task in block.tasks
     ]
+    names = dict.fromkeys(name for line in lines for name in line)  # tasks may leave parts out
+    return [{name: line.get(name) for name in names} for line in lines]
 
 
 def _parts(task: Task) -> Line:

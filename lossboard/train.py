@@ -62,13 +62,15 @@ def train(
     val, test = [], []
     for epoch in range(recipe.epochs):
         loop.epoch(epoch)
+        loop.adapt()
         if recipe.evaluates(epoch):
             val.append(loop.score("val"))
             test.append(loop.score("test"))
     finite = all(bool(p.isfinite().all()) for p in loop.weights)
     found = metrics(run.problem, lambda part: loop.predictions(part).cpu()) if finite else {}
+    outputs = {name: loop.scores(rows.to(device)).cpu() for name, rows in run.problem.kept.items()}
     bits, seconds = fingerprint(loop.weights), time.process_time() - start
-    return Outcome("ok" if finite else "diverged", tuple(val), tuple(test), bits, seconds, found)
+    return Outcome("ok" if finite else "diverged", tuple(val), tuple(test), bits, seconds, found, outputs)
 
 
 class _Loop:
@@ -107,6 +109,9 @@ class _Loop:
         self.told = {name: problem.told(name).to(device, dtype) for name in method.supplied if name in TOLD}
         if method.estimate:
             self.told["transition"] = torch.eye(classes).to(device, dtype)
+        self.adapted: dict[str, Tensor] = {}
+        if method.adapted:
+            self.adapted["adapted"] = torch.tensor(method.adapted.initial, dtype=dtype, device=device)
 
     def epoch(self, epoch: int) -> None:
         rows, dtype = len(self.problem.train), self.problem.features.dtype
@@ -116,6 +121,7 @@ class _Loop:
             self.told["transition"] = self.method.estimate(self.predictions("train")).to(dtype)
         given = {
             **self.learned,
+            **self.adapted,
             "head": self.head.detach(),
             "progress": torch.tensor(epoch / self.recipe.epochs, dtype=dtype, device=self.device),
             **self.told,
@@ -202,6 +208,12 @@ class _Loop:
         outputs = torch.cat([self._forward(self.problem.features.index_select(0, part)) for part in parts])
         link = self.method.link
         return link(outputs, **supply(named(link), {**self.hyper, **self.learned})) if link else outputs
+
+    def adapt(self) -> None:
+        """What a loss makes of the validation rows after each epoch, where it does."""
+        if self.method.adapted:
+            known, target = self.adapted["adapted"], self.problem.labels[self.problem.val]
+            self.adapted["adapted"] = self.method.adapted.update(known, self.predictions("val"), target)
 
     def predictions(self, part: str) -> Tensor:
         """Of the rows of "train", "val" or "test": log-probabilities (N, C), or logits of labels (N, L)."""

@@ -32,6 +32,7 @@ PACKAGES = {  # kind of method -> the packages its files live in
     "multilabel": ("reference.multilabel",),
     "longtail": ("reference.longtail",),
     "calibrator": ("reference.calibrators",),
+    "calibration": ("reference.calibration",),
 }
 ENTRY_POINTS = "lossboard.methods"
 SUPPLIED = ("state", "progress", "draws", "head", "learned", "transition")  # what a loss that names it is passed
@@ -45,6 +46,7 @@ MULTILABEL = ("state", "progress", "draws", "learned", "counts", "rows", "observ
 LONG_TAIL = ("progress", "counts")  # likewise
 TOLD = ("transition", "counts", "rows", "cardinality")  # of what losses are supplied with: facts of the training rows
 FITTED_WITH = ("copies", "generator")  # and a calibrator
+CALIBRATION = ("state", "progress", "draws", "adapted")  # and a loss that trains calibrated models
 PLAIN = "ce"  # the loss that a correction wraps where no other is named
 
 
@@ -86,6 +88,18 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Adapted:
+    """Values (K,) of a loss that every run keeps, and that validation changes after each epoch.
+
+    ``update(values, log_probabilities, target)`` returns them anew from what the network now predicts (N, C) of the
+    validation rows, and their labels (N,).
+    """
+
+    initial: tuple[float, ...]
+    update: Callable[[Any, Any, Any], Any]
+
+
+@dataclass(frozen=True)
 class Method:
     """One entry of the catalogue. ``function`` is the plain function; the rest is what its decorator declared."""
 
@@ -109,6 +123,9 @@ class Method:
     correction: Method | None = None  # of a corrected loss
     tags: tuple[str, ...] = ()
     accuracy_preserving: bool = False  # of a calibrator: the most probable class stays the most probable
+    adapted: Adapted | None = None
+    calibrator: Method | None = None  # what is fitted to the trained network's outputs,
+    base: Method | None = None  # and the loss that trained it
 
     def hook(self, place: str) -> Callable[..., Any] | None:
         """What its correction does at this place of :data:`PLACES`, if that is where it acts."""
@@ -116,8 +133,9 @@ class Method:
 
     @property
     def described(self) -> Callable[..., Any]:
-        """The function whose docstring is the method's page: the correction's, of a corrected loss."""
-        return self.correction.function if self.correction else self.function
+        """The function whose docstring is the method's page: the calibrator's or correction's, where there is one."""
+        outer = self.calibrator or self.correction
+        return outer.function if outer else self.function
 
     @property
     def citation(self) -> str:
@@ -369,6 +387,37 @@ def calibrator(
     return register
 
 
+def calibration_loss(
+    *,
+    id: str | None = None,
+    search: Mapping[str, tuple[float, float] | Range] | None = None,
+    batchwise: bool = False,
+    state: Memory | None = None,
+    draws: int = 0,
+    adapted: Adapted | None = None,
+    tags: tuple[str, ...] = (),
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a loss that trains calibrated models under its function's name (or ``id``); the function is left alone.
+
+    The contract is that of :func:`loss`, for logits (N, C) and integer target (N,); it is passed what it names of
+    ``state``, ``progress`` and ``draws``, and of ``adapted`` (K,), see :class:`Adapted`. The kind is its own so that
+    such losses stand on boards of calibration and not on those of noisy labels.
+
+    Raises:
+        MethodError: the signature or the declaration breaks the contract.
+    """
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        first = ("logits", "target")
+        where, declared = _declaration("calibration", function, first, id, search, state, draws, CALIBRATION)
+        if (adapted is None) is ("adapted" in declared["supplied"]):
+            raise MethodError(f"{where}: declare adapted=Adapted(...) exactly when the signature names it")
+        _add(Method(**declared, batchwise=batchwise, adapted=adapted, tags=tuple(tags)))
+        return function
+
+    return register
+
+
 def _check_link(
     where: str, declared: Mapping[str, Any], link: Callable[..., Any] | None, learned: Callable[[int, Any], Any] | None
 ) -> None:
@@ -473,6 +522,32 @@ def corrected(correction: Method, base: Method) -> Method:
     )
 
 
+def calibrated(calibrator: Method, base: Method) -> Method:
+    """Training with ``base`` and a calibrator behind it, as a method of its own: ``temperature-focal``.
+
+    Raises:
+        MethodError: the two do not go together; the message says why.
+    """
+    if base.calibrator:
+        raise MethodError(f"'{calibrator.id}' cannot follow '{base.id}': one calibrator is enough")
+    clash = sorted(set(calibrator.defaults) & set(base.defaults))
+    if clash:
+        raise MethodError(
+            f"'{calibrator.id}' cannot follow '{base.id}': both have a hyperparameter '{', '.join(clash)}'"
+        )
+    return dataclasses.replace(
+        base,
+        id=calibrator.id if base.id == PLAIN else f"{calibrator.id}-{base.id}",
+        module=f"{calibrator.module}+{base.module}",
+        defaults=MappingProxyType({**base.defaults, **calibrator.defaults}),
+        search=MappingProxyType({**base.search, **calibrator.search}),
+        calibrator=calibrator,
+        base=base,
+        accuracy_preserving=calibrator.accuracy_preserving,
+        tags=(*calibrator.tags, *base.tags),
+    )
+
+
 def _wrapped(correction: Method, base: Method) -> Callable[..., Any]:
     """A loss that calls the correction with the base loss, its signature that of both together."""
 
@@ -547,7 +622,7 @@ def select(methods: Mapping[str, Method], ids: list[str] | None) -> dict[str, Me
 
 
 def find(methods: Mapping[str, Method], id: str) -> Method:
-    """The method of this id: one of these, or a correction and a loss of these, joined by a hyphen.
+    """The method of this id: one of these, or a correction or calibrator and a loss of these, joined by a hyphen.
 
     Raises:
         UnknownMethod, MethodError: as :func:`select`.
@@ -555,6 +630,8 @@ def find(methods: Mapping[str, Method], id: str) -> Method:
     if id in methods:
         return methods[id]
     first, hyphen, second = id.partition("-")
+    if second and first in methods and (calibrator := methods[first].calibrator):
+        return calibrated(calibrator, find(methods, second))
     parts = [first, second] if hyphen else [first]
     for part in parts:
         if part not in methods:
@@ -562,7 +639,7 @@ def find(methods: Mapping[str, Method], id: str) -> Method:
             hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(methods)}"
             raise UnknownMethod(f"no method '{part}'; {hint}")
     outer, inner = methods[first].correction, methods[second]
-    if outer is None or inner.correction is not None:
+    if outer is None or inner.correction is not None or inner.calibrator is not None:
         raise MethodError(f"'{id}': a correction, a hyphen, and the loss that it wraps")
     return corrected(outer, inner)
 

@@ -43,6 +43,29 @@ def noise(seed: int) -> float:
     return [0.0, 0.01, -0.01, 0.004, 0.001][seed]
 
 
+def test_of_an_error_the_smaller_is_better_and_a_failure_the_worst(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOSSBOARD_ROOT", str(toy.make(tmp_path / "error", toy.PINS.replace("[metrics]", ERROR, 1))))
+    monkeypatch.setattr(board, "source", lambda module: "s")
+    suite = protocol.load("toy")
+    low = fill(suite, "a", lambda task, seed, trial: 0.2 + noise(seed))
+    high = fill(suite, "b", lambda task, seed, trial: 0.3 + noise(seed) / 2)
+    failed = [replace(record, method="c", status="diverged", metrics={}) for record in low]
+    shown = build(suite, [*high, *failed, *low])
+    assert [(row.method, row.rank) for row in shown.rows] == [("a", (1, 1)), ("b", (2, 2)), ("c", (3, 3))]
+    first, second, last = shown.rows
+    assert shown.scale.smaller
+    assert shown.scale.interval(first.score, 0.01) == "20.10±1.00"
+    assert shown.scale.text(last.score) == "100.00"
+    difference = board.difference(first, second, suite.track("quick").tasks)
+    assert difference is not None
+    assert shown.scale.difference(difference[0]) == "+9.95", "a gain"
+
+
+ERROR = '[metrics]\nscale = "error"'
+
+
 def test_the_trial_is_chosen_by_validation_task_by_task_and_never_by_test(suite: protocol.Suite) -> None:
     def test_score(task: str, seed: int, trial: int) -> float:
         return (0.5 if trial else 0.8) + noise(seed)

@@ -45,7 +45,8 @@ def runs_of(method: Method, features: int, classes: int, count: int) -> list[Run
     return made
 
 
-EVERY = sorted(catalogue("loss"))
+LOSSES = {**catalogue("loss"), **catalogue("calibration")}
+EVERY = sorted(LOSSES)
 FEW = ["ce", "gce", "aldr", "tgce", "nce_rce"]
 
 
@@ -69,24 +70,24 @@ def held_to_itself(
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("name", FEW)
 def test_a_run_has_the_same_bits_alone_and_in_every_slot(name: str, shape: tuple[int, int, int]) -> None:
-    held_to_itself(catalogue("loss")[name], shape)
+    held_to_itself(LOSSES[name], shape)
 
 
 @pytest.mark.parametrize("name", EVERY)
 def test_every_method_has_the_same_bits_alone_and_in_a_fleet_of_40(name: str) -> None:
-    held_to_itself(catalogue("loss")[name], (10, 10, 11), slots=(0, 39))
+    held_to_itself(LOSSES[name], (10, 10, 11), slots=(0, 39))
 
 
 @pytest.mark.skipif(not compiler.available(), reason="no C++ compiler")
 @pytest.mark.parametrize("name", ["ce", "aldr", "mixup"])
 def test_compiled_fleets_have_the_same_bits_in_any_company_too(name: str) -> None:
-    held_to_itself(catalogue("loss")[name], (10, 10, 11), slots=(0, 18, 39), compiles=True)
+    held_to_itself(LOSSES[name], (10, 10, 11), slots=(0, 18, 39), compiles=True)
 
 
 @pytest.mark.skipif(not compiler.available(), reason="no C++ compiler")
 def test_compiled_fleets_that_differ_in_rows_alone_have_a_graph_each() -> None:
     """Compiled steps do not look at their arguments' shapes."""
-    method = catalogue("loss")["ce"]
+    method = LOSSES["ce"]
     sizes = [[Run(problem(9, 7, 0, train=train), {"lr": 0.1}, ("test",))] for train in (150, 100, 40)]
     forth, back = ([fleet(method, runs, [7], RECIPE, compiles=True) for runs in s] for s in (sizes, sizes[::-1]))
     for (one,), (other,) in zip(forth, back[::-1], strict=True):
@@ -96,7 +97,7 @@ def test_compiled_fleets_that_differ_in_rows_alone_have_a_graph_each() -> None:
 @pytest.mark.skipif(not compiler.available(), reason="no C++ compiler")
 @pytest.mark.parametrize("name", ["ce", "nce_rce", "tgce", "sam"])
 def test_compiled_and_eager_fleets_agree_to_rounding(name: str) -> None:
-    method = catalogue("loss")[name]
+    method = LOSSES[name]
     runs = runs_of(method, 9, 7, 3)
     eager, made = (fleet(method, runs, [7, 7], RECIPE, compiles=compiles) for compiles in (False, True))
     for one, other in zip(eager, made, strict=True):
@@ -107,7 +108,7 @@ def test_compiled_and_eager_fleets_agree_to_rounding(name: str) -> None:
 @pytest.mark.parametrize("name", EVERY)
 def test_a_fleet_does_what_the_plain_loop_does(name: str) -> None:
     """In float64, so that three epochs of rounding stay far below what a label hangs on."""
-    method = catalogue("loss")[name]
+    method = LOSSES[name]
     runs = [
         Run(problem(9, 7, i, torch.float64), {"lr": 0.05 * (1 + i), **method.defaults}, ("test", i)) for i in range(3)
     ]
@@ -155,7 +156,7 @@ def test_trained_parameters_equal_the_plain_loop_to_rounding() -> None:
 
 
 def test_padding_stays_zero() -> None:
-    method = catalogue("loss")["ce"]
+    method = LOSSES["ce"]
     from lossboard.fleet import _State
 
     state = _State(method, runs_of(method, 9, 7, 3), [7, 7], RECIPE, torch.device("cpu"), False)
@@ -179,7 +180,7 @@ def test_draws_come_from_each_runs_own_stream() -> None:
         return draws[:, 0] * torch.logsumexp(logits, -1) - draws[:, 1] * logits.gather(-1, target[:, None])[:, 0]
 
     method = a_method(noisy_ce, supplied=("draws",), draws=2)
-    runs = runs_of(catalogue("loss")["ce"], 9, 7, 6)
+    runs = runs_of(LOSSES["ce"], 9, 7, 6)
     together = fleet(method, runs, [7], RECIPE)
     assert [fleet(method, [run], [7], RECIPE)[0].bits for run in runs] == [outcome.bits for outcome in together]
     plain = train(method, runs[2], lambda outputs, generator: MLP(9, [7], outputs, generator), RECIPE)
@@ -205,7 +206,7 @@ def test_a_batchwise_loss_trains() -> None:
     def squared_mean(logits: Tensor, target: Tensor) -> Tensor:
         return torch.logsumexp(logits, -1).sub(logits.gather(-1, target[:, None])[:, 0]).mean() ** 2
 
-    runs = runs_of(catalogue("loss")["ce"], 9, 7, 4)
+    runs = runs_of(LOSSES["ce"], 9, 7, 4)
     method = a_method(squared_mean, batchwise=True)
     together = fleet(method, runs, [7], RECIPE)
     assert fleet(method, runs[2:3], [7], RECIPE)[0].bits == together[2].bits
@@ -214,7 +215,7 @@ def test_a_batchwise_loss_trains() -> None:
 
 def test_a_wrong_shape_names_the_loss() -> None:
     method = a_method(lambda logits, target: logits)
-    runs = runs_of(catalogue("loss")["ce"], 9, 7, 2)
+    runs = runs_of(LOSSES["ce"], 9, 7, 2)
     with pytest.raises(MethodError, match=r"loss 'mine' returned shape \(32, 7\) for 32 samples, expected \(32,\)"):
         fleet(method, runs, [7], RECIPE)
     with pytest.raises(MethodError, match="returned shape"):
@@ -239,11 +240,11 @@ def test_one_diverged_run_leaves_the_others_alone() -> None:
 
 def test_fewer_rows_than_sixteen_are_refused() -> None:
     with pytest.raises(UsageError, match="at least 16"):
-        fleet(catalogue("loss")["ce"], [Run(problem(9, 7, 0, train=15), {"lr": 0.1}, ("test", 0))], [7], RECIPE)
+        fleet(LOSSES["ce"], [Run(problem(9, 7, 0, train=15), {"lr": 0.1}, ("test", 0))], [7], RECIPE)
 
 
 def test_fewer_rows_than_a_batch() -> None:
-    method = catalogue("loss")["ce"]
+    method = LOSSES["ce"]
     run = Run(problem(9, 7, 0, train=20), {"lr": 0.1}, ("test", 0))
     (outcome,) = fleet(method, [run], [7], RECIPE)
     assert outcome.status == "ok"

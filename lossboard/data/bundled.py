@@ -15,9 +15,16 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+MADE = "lossboard.data.made."
+
+
 def source(pin: Pin) -> str:
     """Where the data comes from, in words."""
-    return "made with scikit-learn" if pin.kind == "multilabel" else "bundled with scikit-learn"
+    return "made on this machine" if _made(pin) else "bundled with scikit-learn"
+
+
+def _made(pin: Pin) -> bool:
+    return str(pin.bundled).startswith(MADE)
 
 
 def load(pin: Pin) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -30,7 +37,7 @@ def load(pin: Pin) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     module, _, name = str(pin.bundled).rpartition(".")
     function = getattr(importlib.import_module(module), name)
     several = pin.kind == "multilabel"
-    found = function() if several else dict.fromkeys(pin.splits, function(return_X_y=True))
+    found = function() if _made(pin) else dict.fromkeys(pin.splits, function(return_X_y=True))
     mend = "Install another version of scikit-learn: this one ships other data"
     splits = {}
     for split in pin.splits:

@@ -1,10 +1,11 @@
-"""The file formats that addresses serve: IDX (MNIST's own), text tables, ARFF, class folders, label files, plain text.
+"""The file formats that addresses serve: IDX (MNIST's own), NumPy, text tables, ARFF, class folders, labels, texts.
 
 Each parser raises ValueError.
 """
 
 from __future__ import annotations
 
+import io
 import math
 import struct
 from collections.abc import Mapping, Sequence
@@ -41,6 +42,8 @@ def parse(pin: Pin, file: str, data: bytes) -> Parsed:
         return table(data, pin.rows, sparse=pin.format == "libsvm")
     if pin.format == "idx":
         return Table(idx(data))
+    if pin.format == "npy":
+        return Table(label_files.array(data) if file.endswith("_labels") else matrix(data))
     if pin.format == "plain":
         return Table(*text(data))
     if pin.format == "arff":
@@ -68,6 +71,8 @@ def _pairs(pin: Pin, parsed: Mapping[str, Table]) -> dict[str, tuple[np.ndarray,
     if pin.format == "torch":
         labels = {split: parsed[split].values for split in pin.splits}
         return {split: (np.zeros((len(found), 0), np.float32), found) for split, found in labels.items()}
+    if pin.format == "npy":
+        return {split: (parsed[f"{split}_features"].values, parsed[f"{split}_labels"].values) for split in pin.splits}
     if "all" not in parsed:
         return {split: _pair(parsed[split], slice(None)) for split in pin.splits}
     whole = parsed["all"]
@@ -107,6 +112,16 @@ def text(data: bytes) -> tuple[np.ndarray, np.ndarray]:
     import numpy as np
 
     return np.frombuffer(data, np.uint8), np.zeros(0, np.int64)
+
+
+def matrix(data: bytes) -> np.ndarray:
+    """The numbers in a .npy file, float32 (N, d)."""
+    import numpy as np
+
+    values = np.load(io.BytesIO(data), allow_pickle=False)
+    if values.ndim != 2 or values.dtype.kind not in "fiu":
+        raise ValueError(f"{values.dtype} {values.shape} are not rows of numbers, (N, d)")
+    return values.astype(np.float32)
 
 
 def idx(data: bytes) -> np.ndarray:

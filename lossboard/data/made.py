@@ -1,4 +1,4 @@
-"""Multi-label datasets that are made on this machine out of what scikit-learn ships; their content is pinned like any.
+"""Datasets that are made on this machine, some out of what scikit-learn ships; their content is pinned like any.
 
 The random numbers are those of ``numpy.random.RandomState``, whose streams are frozen.
 """
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 Made = dict[str, tuple["np.ndarray", "np.ndarray"]]  # features and labels (N, L) of each split
 TRAIN_DIGITS = 1197  # of 1797: the images that training pairs are made of, the others are for test
 BLANK = 0.25  # the share of halves without a digit
+OVERLAP_WIDTH = 24  # features of the dataset whose classes overlap
+OVERLAP_SPREAD = 1.25  # half a side of a cube, whose centre is a corner of that from -1 to 1
 RARITY = 20.0  # how many times as often as a 9 a 0 is drawn
 
 
@@ -41,6 +43,27 @@ def digit_pairs() -> Made:
         "train": _pairs(images, digits, pool[:TRAIN_DIGITS], 1200, random),
         "test": _pairs(images, digits, pool[TRAIN_DIGITS:], 600, random),
     }
+
+
+def overlap() -> Made:
+    """Ten classes in five pairs. Half of a pair's samples lie where both classes are equally probable.
+
+    The others lie in a cube of their class's own, apart from all others: there the class is certain. No arithmetic but
+    sums and products, so that every machine has the same bits.
+    """
+    import numpy as np
+
+    random = np.random.RandomState(0)
+    own, shared = (random.randint(0, 2, (count, OVERLAP_WIDTH)) * 2.0 - 1.0 for count in (10, 5))
+
+    def rows(count: int) -> tuple[np.ndarray, np.ndarray]:
+        label = random.randint(0, 10, count)
+        in_common = random.random_sample(count) < 0.5
+        centre = np.where(in_common[:, None], shared[label // 2], own[label])
+        noise = 2.0 * random.random_sample((count, OVERLAP_WIDTH)) - 1.0
+        return centre + OVERLAP_SPREAD * noise, label.astype(np.int64)
+
+    return {"train": rows(2500), "test": rows(5000)}
 
 
 def _pairs(

@@ -30,7 +30,7 @@ OPTIONAL = (
 # A text is the bytes of files at addresses, nothing in it is a row, a column or a label.
 NOT_OF_TEXT = (*CLASSES, "columns", "batches", "labels_of", "left_out", "rows", "bundled", "hub")
 ROWS = ("label", "features", "codes", "split")
-FORMATS = ("idx", "rows", "libsvm", "class_folders", "torch", "plain", "arff")
+FORMATS = ("idx", "rows", "libsvm", "class_folders", "torch", "plain", "arff", "npy")
 TABLES = ("rows", "libsvm")
 # The axes of one sample: (d,) for tabular and multi-label data, (H, W, C) for images, (k,) for k label sets, none for a
 # byte of text.
@@ -308,6 +308,7 @@ def _check_addresses(entry: _Entry, pin: Pin) -> None:
         "class_folders": [{"images", *(f"{split}_labels" for split in pin.splits)}],
         "torch": [set(pin.splits)],
         "plain": [set(pin.splits)],
+        "npy": [{f"{split}_{part}" for split in pin.splits for part in ("features", "labels")}],
     }.get(str(pin.format), [set(pin.splits), {"all"}])
     encoded = pin.pinned != "encoded" or pin.format == "class_folders"
     entry.require(encoded, "content", "'encoded:' goes with format = 'class_folders', or with the hub")

@@ -94,11 +94,14 @@
 
   // -- a comparison ---------------------------------------------------------------------------------------------------
 
+  /** What a board averages -> the metric: of an error its negative, of a ratio its logarithm is averaged. */
+  const OUTWARD = {error: (value) => -value, percent: (value) => value, ratio: Math.exp};
+
   /** A number as the board's scale shows it: shares in percent, averaged logarithms as the ratio they are of. */
-  const shown = (scale, value) => scale.shown * (scale.name === "ratio" ? Math.exp(value) : value);
+  const shown = (scale, value) => scale.shown * OUTWARD[scale.name](value);
 
   function half(scale, [mean, width]) {
-    const size = (shown(scale, mean + width) - shown(scale, mean - width)) / 2;
+    const size = Math.abs(shown(scale, mean + width) - shown(scale, mean - width)) / 2;
     return make("span", {class: "half"}, Number.isFinite(width) ? `±${written(scale, size)}` : "");
   }
 

@@ -1,4 +1,7 @@
-"""The contract of a loss, over every registered one: a new file in ``reference/losses`` is covered without an edit."""
+"""The contract of a loss, over every registered one: a new file in ``reference/losses`` is covered without an edit.
+
+So is one in ``reference/calibration``: losses that train calibrated models have the same contract.
+"""
 
 import functools
 import itertools
@@ -13,7 +16,8 @@ from reference.methods import catalogue, named, supply
 from reference.softmax import log_softmax
 
 # A correction of the loss is held to this contract around cross-entropy; one that acts elsewhere has the plain values.
-LOSSES = {key: m for key, m in catalogue("loss").items() if not m.correction or m.correction.at == "loss"}
+EVERY = {**catalogue("loss"), **catalogue("calibration")}
+LOSSES = {key: m for key, m in EVERY.items() if not m.correction or m.correction.at == "loss"}
 SAMPLES = ("state", "draws")  # what is supplied for each sample
 every_loss = pytest.mark.parametrize("method", LOSSES.values(), ids=list(LOSSES))
 
@@ -52,6 +56,8 @@ def supplied(method, logits, seed=1):
         given["state"] = torch.full((n, classes) if memory.per_class else (n,), memory.initial)
     if method.learned:
         given["learned"] = method.learned(classes, generator)
+    if method.adapted:
+        given["adapted"] = torch.tensor(method.adapted.initial)
     return {key: given[key].to(logits) for key in method.supplied}
 
 
@@ -304,6 +310,23 @@ def test_memory_is_returned_without_gradient(method):
     assert rows.dtype == before.dtype
     assert not rows.requires_grad
     assert torch.equal(given["state"], before)
+
+
+@matching(lambda m: m.adapted)
+def test_adapted_values_keep_their_form_and_depend_on_what_is_seen(method):
+    """From three kinds of validation predictions: finite, of one shape and dtype, the same for the same, and moving."""
+    first = torch.tensor(method.adapted.initial, dtype=torch.float64)
+    for scale in (0.0, 1.0, 1e4):
+        logits, target = batch(method, 50, 5, scale=scale)
+        log_p, values = log_softmax(logits), first
+        for _ in range(100):
+            values = method.adapted.update(values, log_p, target)
+            assert (values.shape, values.dtype) == (first.shape, first.dtype)
+            assert values.isfinite().all()
+        assert torch.equal(method.adapted.update(first, log_p, target), method.adapted.update(first, log_p, target))
+        assert not torch.equal(values, first), scale
+        hard, labels = all_targets(method, far_and_wide(method))
+        assert method.function(hard, labels, adapted=values.float()).isfinite().all()
 
 
 @every_loss

@@ -20,7 +20,7 @@ from tiny_datasets import Install, Tiny, idx_origin, images, tabular
 
 from lossboard.data import DataError, load
 from lossboard.data.errors import WrongContent
-from lossboard.data.formats import idx, table
+from lossboard.data.formats import idx, matrix, table
 from lossboard.data.pins import Rows
 
 
@@ -291,6 +291,26 @@ def test_a_sparse_dataset(tmp_path: Path, install: Install) -> None:
     tiny = Tiny("sparse", tabular(), f'format = "libsvm"\n{rows}\naddresses = {{ {urls} }}')
     install(tiny)
     assert_loads(tiny)
+
+
+def test_arrays_of_numpy(tmp_path: Path, install: Install) -> None:
+    """Features of any number type become float32; what is not rows of numbers is refused."""
+    addresses = []
+    for split, (features, labels) in tabular().items():
+        for part, array in (("features", features.astype(np.float64)), ("labels", labels)):
+            np.save(tmp_path / f"{split}_{part}.npy", array)
+            addresses.append(f'{split}_{part} = ["{(tmp_path / f"{split}_{part}.npy").as_uri()}"]')
+    tiny = Tiny("plain", tabular(), f'format = "npy"\naddresses = {{ {", ".join(addresses)} }}')
+    install(tiny)
+    assert_loads(tiny)
+    with pytest.raises(ValueError, match="are not rows of numbers"):
+        matrix(as_npy(np.zeros(3)))
+
+
+def as_npy(array: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    np.save(out, array)
+    return out.getvalue()
 
 
 def test_idx_of_any_shape() -> None:
