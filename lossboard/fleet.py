@@ -461,10 +461,10 @@ class _State:
         """What a loss makes of the validation rows after each epoch, where it does."""
         if self.adapted is None or self.method.adapted is None:
             return
-        target = self.labels.gather(1, self.rows["val"])
+        problems = [run.problem for run in self.runs]
         each = [
-            self.method.adapted.update(known, self.predictions("val", r), target[r])
-            for r, known in enumerate(self.adapted)
+            self.method.adapted.update(known, self.predictions("val", r), one.labels[one.val].to(self.device))
+            for r, (known, one) in enumerate(zip(self.adapted, problems, strict=True))
         ]
         self.adapted = torch.stack(each)
 

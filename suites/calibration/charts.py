@@ -105,8 +105,8 @@ def _reliability(track: Track, board: Board, entries: Entries) -> list[Figure]:
         said = ", ".join(f"{id} {_percent(known[id].metrics['ece']):.1f} %" for id in shown)
         caption = (
             f"On {task}: accuracy in 10 bins of confidence with 95 % intervals of a seed's test rows, and how many "
-            "rows a bin has (log scale, from two on), means over seeds. On the dashed line confidence is right. Expected "
-            f"calibration error: {said}."
+            "rows a bin has (log scale, from two on), means over seeds. On the dashed line confidence is right. "
+            f"Expected calibration error: {said}."
         )
         data = {"rows": rows, "names": [[id, marks[id]] for id in shown]}
         svg = drawing.drawn(drawing.draw_reliability, data)

@@ -136,7 +136,7 @@ def problem(task: Task, seed: int, data: Callable[[str], Dataset], with_copies: 
     kept = {name: parts[part] if start is None else start + at[part] for name, (part, start) in places.items()}
     matrix = observed(found.clean[found.train], found.labels[found.train], found.classes)
     labels, clean = found.labels[every], found.clean[every]
-    return Problem(x, labels, parts["train"], parts["val"], parts["test"], found.classes, clean, matrix, kept)
+    return Problem(x, labels, parts["train"], parts["val"], parts["test"], found.classes, clean, matrix, kept=kept)
 
 
 Places = dict[str, tuple[str, int | None]]  # of a set: its part, and where its changed rows begin
