@@ -10,7 +10,7 @@ from kernels.linear_cross_entropy.eager import eager
 from kernels.linear_cross_entropy.terms import Terms
 from kernels.registry import kernel, written_in_triton
 
-FEW = 1 << 22  # logits that may as well be kept: 16 MiB, and recomputing them takes longer
+FEW = 1 << 18  # logits that may as well be kept
 
 
 @kernel("linear_cross_entropy", device="any", dtypes=())
