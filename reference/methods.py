@@ -33,6 +33,8 @@ PACKAGES = {  # kind of method -> the packages its files live in
     "longtail": ("reference.longtail",),
     "calibrator": ("reference.calibrators",),
     "calibration": ("reference.calibration",),
+    "attack": ("reference.attacks",),
+    "defence": ("reference.defences",),
 }
 ENTRY_POINTS = "lossboard.methods"
 SUPPLIED = ("state", "progress", "draws", "head", "learned", "transition")  # what a loss that names it is passed
@@ -47,6 +49,10 @@ LONG_TAIL = ("progress", "counts")  # likewise
 TOLD = ("transition", "counts", "rows", "cardinality")  # of what losses are supplied with: facts of the training rows
 FITTED_WITH = ("copies", "generator")  # and a calibrator
 CALIBRATION = ("state", "progress", "draws", "adapted")  # and a loss that trains calibrated models
+NORMS = ("linf", "l2")  # of a perturbation
+ATTACKS_WITH = ("eps", "norm", "generator")  # and an attack
+TRAINS_ON = ("clean", "adversarial", "worst", "right_steps", "accurate", "robust", "base", "carried", "progress")  # and
+#             a defence
 PLAIN = "ce"  # the loss that a correction wraps where no other is named
 
 
@@ -126,6 +132,14 @@ class Method:
     adapted: Adapted | None = None
     calibrator: Method | None = None  # what is fitted to the trained network's outputs,
     base: Method | None = None  # and the loss that trained it
+    norms: tuple[str, ...] = ()  # of an attack: those of NORMS whose balls it can stay in
+    classes: int = 2  # of an attack: the fewest it can be used with
+    black_box: bool = False  # of an attack: it takes no gradients
+    inner: Callable[..., Any] | None = None  # of a defence: what finds the inputs it trains on
+    weights: Callable[..., Any] | None = None  # of a defence: the weights at which its gradient is taken
+    radius: Callable[[Any], Any] | None = None  # of a defence: progress -> share of eps that it trains at
+    carried: tuple[float, ...] = ()  # of a defence: its memory before the first step
+    needs: tuple[str, ...] = ()  # of a defence: those whose trained networks it combines or learns from
 
     def hook(self, place: str) -> Callable[..., Any] | None:
         """What its correction does at this place of :data:`PLACES`, if that is where it acts."""
@@ -418,6 +432,134 @@ def calibration_loss(
     return register
 
 
+def attack(
+    *,
+    id: str | None = None,
+    norms: tuple[str, ...] = ("linf",),
+    classes: int = 2,
+    black_box: bool = False,
+    tags: tuple[str, ...] = (),
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register an attack under its function's name (or ``id``); the function is left as it is.
+
+    The contract: ``f(model, x, target, *, eps, generator, hyperparameters)`` returns inputs of the shape of x (N, ...)
+    that lie within ``eps`` of x and in [0, 1], as many of them misclassified as it can. ``model`` maps such inputs to
+    logits (N, C) and is in evaluation mode; its parameters, their gradients and its mode are left as they were, and so
+    are x and torch's own random state. What is random comes from ``generator``, a ``torch.Generator``: the same one
+    gives the same bits. A sample that is misclassified as it is stays as it is. An attack for more norms than one is
+    passed ``norm``, one of NORMS. Hyperparameters and docstrings are as for :func:`loss`; the first paragraph says
+    "for inputs (N, ...) and target (N,); returns inputs (N, ...)".
+
+    Args:
+        norms: which balls it can stay in: "linf", the largest change of a feature; "l2", the Euclidean length.
+        classes: the fewest classes it can be used with.
+        black_box: it asks for logits alone.
+
+    Raises:
+        MethodError: the signature or the declaration breaks the contract.
+    """
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        first = ("model", "x", "target")
+        where, declared = _declaration("attack", function, first, id, None, None, 0, ATTACKS_WITH)
+        if not norms or set(norms) - set(NORMS) or (len(norms) > 1) is not ("norm" in declared["supplied"]):
+            raise MethodError(f"{where}: norms are of {NORMS}, and the signature names 'norm' where they are several")
+        _add(Method(**declared, norms=tuple(norms), classes=classes, black_box=black_box, tags=tuple(tags)))
+        return function
+
+    return register
+
+
+def defence(
+    *,
+    id: str | None = None,
+    search: Mapping[str, tuple[float, float] | Range] | None = None,
+    inner: Callable[..., Any] | None = None,
+    weights: Callable[..., Any] | None = None,
+    radius: Callable[[Any], Any] | None = None,
+    carried: tuple[float, ...] = (),
+    teachers: tuple[str, ...] = (),
+    tags: tuple[str, ...] = (),
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a way to train a network against attacks under its function's name (or ``id``).
+
+    The contract: ``f(target, *, ...)`` returns the values (N,) whose mean is descended, for integer target (N,). It is
+    passed, keyword-only and without default, what it names of the following, and nothing else is computed:
+
+    - ``clean`` (N, C), the network's logits for the inputs x, and ``adversarial`` (N, C), for those that ``inner``
+      found;
+    - ``right_steps`` (N,), at how many steps of the inner search the sample was still classified correctly;
+    - ``worst`` (N, C), for each other class k the largest z_k - z_y that interval bounds allow in the ball, 0 for y;
+    - ``base(logits, target)``, a loss of the catalogue (N,): cross-entropy, or, as ``id-loss``, any that is a function
+      of logits and target alone;
+    - ``accurate`` (N, C) and ``robust`` (N, C), logits without gradient of its two ``teachers``, for x and for what
+      ``inner`` found;
+    - ``carried`` (K,), its memory between steps: it then returns the values and the new memory;
+    - ``progress``, the share of the training that is done, a 0-d tensor in [0, 1).
+
+    The order of the samples does not matter beyond the order of the values. Hyperparameters and docstrings are as for
+    :func:`loss`; the first paragraph says "for target (N,); returns (N,)".
+
+    Args:
+        search: hyperparameter -> range that tuning may try.
+        inner: ``inner(model, x, target, search)`` with a ``reference.attacks.search.Search`` returns a ``Found``. It
+            may name hyperparameters of the defence. Needed where ``adversarial`` or ``right_steps`` is named.
+        weights: ``weights(weights, gradients)``, lists of tensors, returns the weights at which the gradient is taken
+            again; the step goes from the old ones. It may name hyperparameters of the defence.
+        radius: which share of eps to train at, as a function of progress; all of it where not given.
+        carried: the memory before the first step.
+        teachers: the ids of two defences, trained before: an accurate and a robust one.
+
+    Raises:
+        MethodError: the signature or the declaration breaks the contract.
+    """
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        where, declared = _declaration("defence", function, ("target",), id, search, None, 0, TRAINS_ON)
+        asked = set(declared["supplied"])
+        if (inner is None) is bool(asked & {"adversarial", "right_steps"}):
+            raise MethodError(f"{where}: declare inner=... exactly when the signature names what it finds")
+        if bool(carried) is not ("carried" in asked) or bool(teachers) is not bool(asked & {"accurate", "robust"}):
+            raise MethodError(f"{where}: declare carried=... and teachers=... exactly when the signature names them")
+        for hook in filter(None, (inner, weights)):
+            for key in named(hook):
+                if key not in declared["defaults"]:
+                    raise MethodError(f"{where}: '{key}' of {hook.__name__} is no hyperparameter of the defence")
+        hooks: dict[str, Any] = {"inner": inner, "weights": weights, "radius": radius}
+        _add(Method(**declared, **hooks, carried=carried, needs=tuple(teachers), tags=tuple(tags)))
+        return function
+
+    return register
+
+
+def ensemble(
+    *,
+    of: tuple[str, ...],
+    id: str | None = None,
+    search: Mapping[str, tuple[float, float] | Range] | None = None,
+    tags: tuple[str, ...] = (),
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a defence that trains nothing: it combines networks that other defences trained with the same seed.
+
+    The contract: ``f(members)`` with the logits (K, N, C) of the networks of the K defences that ``of`` names returns
+    scores (N, C), rows independent of each other; it is differentiable, and attacks see it as one model. It stands in
+    the catalogue of defences. Hyperparameters and docstrings are as for :func:`loss`; the first paragraph says "for
+    members (K, N, C); returns (N, C)".
+
+    Raises:
+        MethodError: the signature or the declaration breaks the contract.
+    """
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        where, declared = _declaration("defence", function, ("members",), id, search, None, 0, ())
+        if len(of) < 2:
+            raise MethodError(f"{where}: of=... names at least two defences")
+        _add(Method(**declared, needs=tuple(of), tags=("ensemble", *tags)))
+        return function
+
+    return register
+
+
 def _check_link(
     where: str, declared: Mapping[str, Any], link: Callable[..., Any] | None, learned: Callable[[int, Any], Any] | None
 ) -> None:
@@ -567,6 +709,50 @@ def _wrapped(correction: Method, base: Method) -> Callable[..., Any]:
     return function
 
 
+def defended(method: Method, base: Method) -> Method:
+    """The defence with ``base`` for the cross-entropy in it, as a method of its own: ``at-gce``.
+
+    Raises:
+        MethodError: the two do not go together; the message says why.
+    """
+    name = method.id if base.id == PLAIN else f"{method.id}-{base.id}"
+    clash = sorted(set(method.defaults) & set(base.defaults))
+    reasons = {
+        f"'{method.id}' has no loss to be replaced": "base" not in method.supplied,
+        f"both have a hyperparameter '{', '.join(clash)}'": clash,
+        f"'{base.id}' is not a function of logits and target alone": base.supplied or base.batchwise or base.correction,
+        f"'{base.id}' has outputs or probabilities of its own": base.outputs or base.link,
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            raise MethodError(f"'{method.id}' cannot be trained with '{base.id}': {reason}")
+    return dataclasses.replace(
+        method,
+        id=name,
+        function=_with_base(method, base),
+        module=f"{method.module}+{base.module}",
+        defaults=MappingProxyType({**base.defaults, **method.defaults}),
+        search=MappingProxyType({**base.search, **method.search}),
+        supplied=tuple(key for key in method.supplied if key != "base"),
+    )
+
+
+def _with_base(method: Method, base: Method) -> Callable[..., Any]:
+    """A defence whose loss is filled in, its signature that of both together but for ``base``."""
+    outer, plain = method.function, base.function
+    for_outer, for_plain = named(outer), named(plain)
+
+    @functools.wraps(outer)
+    def function(target: Any, **values: Any) -> Any:
+        own = supply(for_plain, values)
+        return outer(target, **supply(for_outer, values), base=lambda z, y: plain(z, y, **own))
+
+    of_outer = [p for p in inspect.signature(outer).parameters.values() if p.name != "base"]
+    of_plain = [p for p in inspect.signature(plain).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    function.__signature__ = inspect.Signature([*of_outer, *of_plain])  # type: ignore[attr-defined]
+    return function
+
+
 _registered: dict[tuple[str, str], Method] = {}  # by kind and id
 
 
@@ -605,6 +791,9 @@ def catalogue(kind: str) -> Mapping[str, Method]:
             if id in own:
                 raise MethodError(f"a loss and a correction have the id '{id}': {own[id].module} and {method.module}")
             own[id] = corrected(method, own[PLAIN])
+    if kind == "defence":
+        plain = catalogue("loss")[PLAIN]
+        own = {id: defended(method, plain) if "base" in method.supplied else method for id, method in own.items()}
     return MappingProxyType(dict(sorted(own.items())))
 
 
@@ -622,7 +811,8 @@ def select(methods: Mapping[str, Method], ids: list[str] | None) -> dict[str, Me
 
 
 def find(methods: Mapping[str, Method], id: str) -> Method:
-    """The method of this id: one of these, or a correction or calibrator and a loss of these, joined by a hyphen.
+    """The method of this id: one of these, or a correction or calibrator and a loss of these, joined by a hyphen, or a
+    defence of these and a loss.
 
     Raises:
         UnknownMethod, MethodError: as :func:`select`.
@@ -630,6 +820,8 @@ def find(methods: Mapping[str, Method], id: str) -> Method:
     if id in methods:
         return methods[id]
     first, hyphen, second = id.partition("-")
+    if hyphen and first in methods and methods[first].kind == "defence":
+        return defended(_registered["defence", first], find(catalogue("loss"), second))
     if second and first in methods and (calibrator := methods[first].calibrator):
         return calibrated(calibrator, find(methods, second))
     parts = [first, second] if hyphen else [first]
