@@ -171,7 +171,7 @@ class _Loop:
             if perturb:
                 kept = [p.clone() for p in self.weights]
                 _assign(self.weights, perturb(self.weights, gradients, **supply(named(perturb), values)))
-                with torch.enable_grad(), _statistics_kept(self.model):
+                with torch.enable_grad(), statistics_kept(self.model):
                     gradients, _ = slope()
                 _assign(self.weights, kept)
             if project:
@@ -232,7 +232,7 @@ def _assign(weights: list[Tensor], values: list[Tensor]) -> None:
 
 
 @contextlib.contextmanager
-def _statistics_kept(model: nn.Module) -> Iterator[None]:
+def statistics_kept(model: nn.Module) -> Iterator[None]:
     """Batch normalisation as in training, but its running statistics stay as they are."""
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
     before = [norm.momentum for norm in norms]

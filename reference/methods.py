@@ -140,6 +140,7 @@ class Method:
     radius: Callable[[Any], Any] | None = None  # of a defence: progress -> share of eps that it trains at
     carried: tuple[float, ...] = ()  # of a defence: its memory before the first step
     needs: tuple[str, ...] = ()  # of a defence: those whose trained networks it combines or learns from
+    combines: bool = False  # of a defence: it trains nothing, but combines
 
     def hook(self, place: str) -> Callable[..., Any] | None:
         """What its correction does at this place of :data:`PLACES`, if that is where it acts."""
@@ -554,7 +555,7 @@ def ensemble(
         where, declared = _declaration("defence", function, ("members",), id, search, None, 0, ())
         if len(of) < 2:
             raise MethodError(f"{where}: of=... names at least two defences")
-        _add(Method(**declared, needs=tuple(of), tags=("ensemble", *tags)))
+        _add(Method(**declared, combines=True, needs=tuple(of), tags=tuple(tags)))
         return function
 
     return register

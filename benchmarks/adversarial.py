@@ -1,0 +1,187 @@
+"""How much faster adversarial training is than in a loop as it is first written: the MNIST network, PGD-10, one thread.
+
+The usual loop keeps tensors as they come (channels first), applies ReLU before each pool, takes the gradient of the
+attack with ``backward`` through network and parameters alike, and steps with ``torch.optim.SGD``; ``usual-grad`` takes
+the gradient of the attack with ``torch.autograd.grad`` of the input. ``at`` is the suite's own,
+:class:`lossboard.defend.Loop`: gradients of the input only, channels last, ReLU after the pool, memory that is kept
+between steps. It descends the same loss at inputs from the same search. The others are faster and not the same:
+``at-bfloat16`` searches in mixed precision, ``fat`` stops a sample's search once it is misclassified, ``fast`` takes
+one step of 1.25 eps from a random start (Wong et al., ICLR 2020). Memory settings are a process's own, so each loop has
+a process, and they take turns. A round is 12 steps on batches of 128 from MNIST, after as many epochs as make ``fat``
+stop as it would in training.
+
+``--effect SEEDS`` trains with each of them on 10,000 images of MNIST (eps 0.3, 10 epochs) and prints accuracy on 1,000
+test images, without attack and under Auto-PGD, for so many seeds: what the speed costs. Needs MNIST.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import multiprocessing
+import os
+import statistics
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.images import Plain
+from lossboard.data import load
+from lossboard.defend import Loop, Threat, defend
+from lossboard.problem import Problem, Run, divided, scaled, stream
+from lossboard.protocol import Recipe, Split
+from lossboard.train import one_thread
+from reference.attacks.apgd import apgd_ce, apgd_t
+from reference.attacks.objectives import right
+from reference.methods import catalogue
+from reference.models.cnn import CNN
+
+RECIPE = Recipe(epochs=10, batch=128, lr=0.05)
+SPLIT = Split("official", val=1 / 6, train=10_000, held_out=1_000, scale="unit")
+EPS = 0.3
+STEPS, ROUNDS = 12, 7
+OURS = {  # loop -> defence and how it searches
+    "at": ("at", Threat(EPS)),
+    "at-bfloat16": ("at", Threat(EPS, precision="bfloat16")),
+    "fat": ("fat", Threat(EPS)),
+    "fast": ("at", Threat(EPS, steps=1, step=1.25)),
+    "fast-bfloat16": ("at", Threat(EPS, steps=1, step=1.25, precision="bfloat16")),
+}
+
+
+@functools.cache
+def problem(seed: int) -> Problem:
+    """MNIST as the suite has it: 10,000 training, 1,000 validation and 1,000 test images in [0, 1]."""
+    features, labels, own = scaled(load("mnist"), SPLIT)
+    train, val, test = divided(SPLIT, len(labels), own, stream("mnist", seed, "split"))
+    return Problem(features, labels, train, val, test, 10, labels, torch.eye(10))
+
+
+class Usual:
+    """The loop as it is first written."""
+
+    def __init__(self, run: Run, inputs_only: bool) -> None:
+        torch.set_num_threads(1)
+        self.data, self.inputs_only = run.problem, inputs_only
+        self.model, self.attack = Plain(1, 28, 10, run.stream("weights")), run.stream("attack")
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=RECIPE.lr, momentum=RECIPE.momentum)
+
+    def step(self, rows: Tensor, progress: float) -> None:
+        x, y = self.data.features[rows], self.data.labels[rows]
+        x_adv = (x + torch.empty_like(x).uniform_(-EPS, EPS, generator=self.attack)).clamp(0, 1)
+        self.model.eval()
+        for _ in range(10):
+            x_adv = x_adv.detach().requires_grad_()
+            loss = F.cross_entropy(self.model(x_adv), y)
+            if self.inputs_only:
+                (gradient,) = torch.autograd.grad(loss, x_adv)
+            else:
+                loss.backward()
+                assert x_adv.grad is not None
+                gradient = x_adv.grad
+            x_adv = x_adv.detach() + EPS / 4 * gradient.sign()
+            x_adv = torch.min(torch.max(x_adv, x - EPS), x + EPS).clamp(0, 1)
+        self.model.train()
+        self.optimizer.zero_grad()
+        F.cross_entropy(self.model(x_adv.detach()), y).backward()
+        self.optimizer.step()
+
+
+def loop(name: str) -> Usual | Loop:
+    """The loop of this name at the first step of a run."""
+    run = Run(problem(0), {"lr": RECIPE.lr}, ("benchmark", 0))
+    if name.startswith("usual"):
+        return Usual(run, inputs_only=name == "usual-grad")
+    id, threat = OURS[name]
+    one_thread()
+    method = catalogue("defence")[id]
+    run = Run(run.problem, {"lr": RECIPE.lr, **method.defaults}, run.purpose)
+    return Loop(method, run, lambda classes, g: CNN(1, 28, classes, g), RECIPE, threat, {}, torch.device("cpu"))
+
+
+def serve(name: str, pipe: Connection) -> None:
+    """A round whenever asked: its processor seconds, and the loss on a fixed batch after it."""
+    one = loop(name)
+    batches = one_epoch = one.problem.train if isinstance(one, Loop) else one.data.train
+    for rows in one_epoch.split(RECIPE.batch)[:-1]:  # 78 steps: it then classifies well enough for fat to search
+        one.step(rows, 0.0)
+    while pipe.recv():
+        start = time.process_time()
+        for rows in batches.split(RECIPE.batch)[:STEPS]:
+            one.step(rows, 0.1)
+        seconds = time.process_time() - start
+        pipe.send((seconds, _loss(one)))
+
+
+@torch.no_grad()
+def _loss(one: Usual | Loop) -> float:
+    data = one.problem if isinstance(one, Loop) else one.data
+    rows = data.val[:256]
+    return F.cross_entropy(one.model(data.features[rows]), data.labels[rows]).item()
+
+
+def speed() -> None:
+    """Print milliseconds of processor time a step, and how many times less than the usual loop's."""
+    context = multiprocessing.get_context("spawn")
+    pipes = {}
+    for name in ("usual", "usual-grad", *OURS):
+        pipes[name], other = context.Pipe()
+        context.Process(target=serve, args=(name, other), daemon=True).start()
+    rounds: dict[str, list[tuple[float, float]]] = {name: [] for name in pipes}
+    for _ in range(ROUNDS + 1):
+        for name, pipe in pipes.items():
+            pipe.send(True)
+            rounds[name].append(pipe.recv())
+    for pipe in pipes.values():
+        pipe.send(False)
+    print(f"milliseconds of processor time a training step; median of {ROUNDS} rounds in turns")
+    print(f"{'loop':14} {'step':>7} {'ratio':>6} {'lowest':>7} {'highest':>8} {'clean loss':>11}")
+    for name, found in rounds.items():
+        each = [a / b for (a, _), (b, _) in zip(rounds["usual"][1:], found[1:], strict=True)]  # the first warms up
+        step = statistics.median(seconds for seconds, _ in found[1:]) / STEPS * 1000
+        ratios = f"{statistics.median(each):6.2f} {min(each):7.2f} {max(each):8.2f}"
+        print(f"{name:14} {step:7.1f} {ratios} {found[0][1]:11.4f}")
+
+
+def effect(seeds: int) -> None:
+    """Print accuracy on test images after training with each of the loops, without and under attack."""
+    print("percent of 1,000 test images; seconds of processor time of 10 epochs")
+    print(f"{'loop':14} {'seed':>4} {'clean':>6} {'APGD':>6} {'seconds':>8}")
+    for seed in range(seeds):
+        for name, (id, threat) in OURS.items():
+            method = catalogue("defence")[id]
+            run = Run(problem(seed), {"lr": RECIPE.lr, **method.defaults}, ("benchmark", seed))
+            start = time.process_time()
+            done = defend(method, run, lambda classes, g: CNN(1, 28, classes, g), RECIPE, threat)
+            seconds = time.process_time() - start
+            rows, draw = run.problem.test, stream("benchmark", seed, "evaluation")
+            x, y = run.problem.features[rows], run.problem.labels[rows]
+            with torch.no_grad():
+                clean = right(done.model(x), y)
+            robust = clean.clone()
+            for attack in (apgd_ce, apgd_t):
+                left = robust.nonzero()[:, 0]
+                x_adv = attack(done.model, x[left], y[left], eps=EPS, norm="linf", generator=draw)
+                with torch.no_grad():
+                    robust[left] = right(done.model(x_adv), y[left])
+            share = f"{100 * clean.double().mean():6.1f} {100 * robust.double().mean():6.1f}"
+            print(f"{name:14} {seed:4} {share} {seconds:8.1f}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--effect", type=int, metavar="SEEDS", help="train, and measure what the faster ones cost")
+    options = parser.parse_args()
+    what: Callable[[], None] = functools.partial(effect, options.effect) if options.effect else speed
+    what()
+
+
+if __name__ == "__main__":
+    main()
