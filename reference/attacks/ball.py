@@ -33,7 +33,7 @@ def project(x: Tensor, centre: Tensor, eps: float, norm: str) -> Tensor:
     if norm == "linf":
         return torch.clamp(torch.clamp(x, centre - eps, centre + eps), 0, 1)
     change = x - centre
-    return torch.clamp(centre + change * (eps / lengths(change).clamp(min=eps)), 0, 1)
+    return torch.clamp(centre + change * (eps / lengths(change).clamp(min=max(eps, TINY))), 0, 1)
 
 
 def steepest(gradient: Tensor, norm: str) -> Tensor:

@@ -18,8 +18,9 @@ def adaptive_smoothing(
     $$ \log\left((1 - \alpha) \, \mathrm{softmax}(s_g \, g(x)) + \alpha \, \mathrm{softmax}(s_h \, h(x))\right) $$
 
     alpha is share. From alpha = 1/2 on, wherever the robust network keeps its class ahead by (1 - alpha) / alpha in
-    probability, no prediction of the accurate one can change the outcome. The scales sharpen each network's
-    probabilities; 1 leaves them. alpha is constant here; the authors also let a small network choose it for each input.
+    probability, no prediction of the accurate one can change the outcome. s_g and s_h are accurate_scale and
+    robust_scale: they sharpen the probabilities, 1 leaves them. alpha is constant here; the authors also let a small
+    network choose it for each input.
     """
     accurate = log_softmax(accurate_scale * members[0]) + math.log1p(-share)
     robust = log_softmax(robust_scale * members[1]) + math.log(share)

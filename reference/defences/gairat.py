@@ -31,6 +31,7 @@ def gairat(
     the batch. Before the share burn_in of the training all weights are 1; the authors' 60 of 120 epochs. Known to be
     less robust against stronger attacks than against PGD.
     """
-    near = (1 + torch.tanh(shift + 5 * (1 - 2 * right_steps / steps))) / 2
+    share = right_steps.to(adversarial.dtype) / steps
+    near = (1 + torch.tanh(shift + 5 * (1 - 2 * share))) / 2
     weight = torch.where(progress < burn_in, 1.0, near / near.mean())
     return weight * base(adversarial, target)

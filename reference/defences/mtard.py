@@ -8,6 +8,7 @@ from reference.methods import defence
 from reference.softmax import log_softmax
 
 DROPS = (215 / 300, 260 / 300, 285 / 300)  # shares of the training after each of which the authors divide rates by ten
+TINY = 1e-12  # a divergence that is 0 is taken for this
 COLDEST, HOTTEST = 0.1, 10.0  # bounds of a teacher's temperature
 # what it carries: the clean loss's weight, both losses at the first step (0: not yet seen), both log temperatures
 CARRIED = (0.5, 0.0, 0.0, 0.0, 0.0)
@@ -52,7 +53,7 @@ def mtard(
     weight, first_n, first_a, heat_n, heat_a = carried
     teacher_n, teacher_a = log_softmax(accurate / heat_n.exp()), log_softmax(robust / heat_a.exp())
     values_n, values_a = _taught(clean, teacher_n), _taught(adversarial, teacher_a)
-    now_n, now_a = values_n.detach().mean(), values_a.detach().mean()
+    now_n, now_a = (values.detach().mean().clamp(min=TINY) for values in (values_n, values_a))
     first_n, first_a = (torch.where(first > 0, first, now) for first, now in ((first_n, now_n), (first_a, now_a)))
     ratio_n, ratio_a = ((now / first) ** power for now, first in ((now_n, first_n), (now_a, first_a)))
     drop = 0.1 ** sum((progress >= share).to(weight.dtype) for share in DROPS)
