@@ -7,8 +7,8 @@ the gradient of the attack with ``torch.autograd.grad`` of the input. ``at`` is 
 between steps. It descends the same loss at inputs from the same search. The others are faster and not the same:
 ``at-bfloat16`` searches in mixed precision, ``fat`` stops a sample's search once it is misclassified, ``fast`` takes
 one step of 1.25 eps from a random start (Wong et al., ICLR 2020). Memory settings are a process's own, so each loop has
-a process, and they take turns. A round is 12 steps on batches of 128 from MNIST, after as many epochs as make ``fat``
-stop as it would in training.
+a process, and they take turns. A round is 12 steps on batches of 128 from MNIST,
+after an epoch in which eps grows to 0.3.
 
 ``--effect SEEDS`` trains with each of them on 10,000 images of MNIST (eps 0.3, 10 epochs) and prints accuracy on 1,000
 test images, without attack and under Auto-PGD, for so many seeds: what the speed costs. Needs MNIST.
@@ -43,16 +43,16 @@ from reference.attacks.objectives import right
 from reference.methods import catalogue
 from reference.models.cnn import CNN
 
-RECIPE = Recipe(epochs=10, batch=128, lr=0.05)
+RECIPE = Recipe(epochs=10, batch=128, lr=0.1)
 SPLIT = Split("official", val=1 / 6, train=10_000, held_out=1_000, scale="unit")
-EPS = 0.3
+EPS, RAMP = 0.3, 0.5  # eps grows in a line over this share of the training; without it no network begins to learn
 STEPS, ROUNDS = 12, 7
 OURS = {  # loop -> defence and how it searches
-    "at": ("at", Threat(EPS)),
-    "at-bfloat16": ("at", Threat(EPS, precision="bfloat16")),
-    "fat": ("fat", Threat(EPS)),
-    "fast": ("at", Threat(EPS, steps=1, step=1.25)),
-    "fast-bfloat16": ("at", Threat(EPS, steps=1, step=1.25, precision="bfloat16")),
+    "at": ("at", Threat(EPS, ramp=RAMP)),
+    "at-bfloat16": ("at", Threat(EPS, ramp=RAMP, precision="bfloat16")),
+    "fat": ("fat", Threat(EPS, ramp=RAMP)),
+    "fast": ("at", Threat(EPS, ramp=RAMP, steps=1, step=1.25)),
+    "fast-bfloat16": ("at", Threat(EPS, ramp=RAMP, steps=1, step=1.25, precision="bfloat16")),
 }
 
 
@@ -75,7 +75,8 @@ class Usual:
 
     def step(self, rows: Tensor, progress: float) -> None:
         x, y = self.data.features[rows], self.data.labels[rows]
-        x_adv = (x + torch.empty_like(x).uniform_(-EPS, EPS, generator=self.attack)).clamp(0, 1)
+        eps = EPS * min(1.0, progress / RAMP)
+        x_adv = (x + torch.empty_like(x).uniform_(-eps, eps, generator=self.attack)).clamp(0, 1)
         self.model.eval()
         for _ in range(10):
             x_adv = x_adv.detach().requires_grad_()
@@ -86,8 +87,8 @@ class Usual:
                 loss.backward()
                 assert x_adv.grad is not None
                 gradient = x_adv.grad
-            x_adv = x_adv.detach() + EPS / 4 * gradient.sign()
-            x_adv = torch.min(torch.max(x_adv, x - EPS), x + EPS).clamp(0, 1)
+            x_adv = x_adv.detach() + eps / 4 * gradient.sign()
+            x_adv = torch.min(torch.max(x_adv, x - eps), x + eps).clamp(0, 1)
         self.model.train()
         self.optimizer.zero_grad()
         F.cross_entropy(self.model(x_adv.detach()), y).backward()
@@ -110,12 +111,13 @@ def serve(name: str, pipe: Connection) -> None:
     """A round whenever asked: its processor seconds, and the loss on a fixed batch after it."""
     one = loop(name)
     batches = one_epoch = one.problem.train if isinstance(one, Loop) else one.data.train
-    for rows in one_epoch.split(RECIPE.batch)[:-1]:  # 78 steps: it then classifies well enough for fat to search
-        one.step(rows, 0.0)
+    first = one_epoch.split(RECIPE.batch)[:-1]
+    for i, rows in enumerate(first):  # 78 steps: how long fat searches depends on the network
+        one.step(rows, RAMP * i / len(first))
     while pipe.recv():
         start = time.process_time()
         for rows in batches.split(RECIPE.batch)[:STEPS]:
-            one.step(rows, 0.1)
+            one.step(rows, 0.6)
         seconds = time.process_time() - start
         pipe.send((seconds, _loss(one)))
 

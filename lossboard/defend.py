@@ -30,7 +30,9 @@ ATTACKED = 256  # rows attacked at once
 class Threat:
     """What an attack may do, and how a defence looks for it while it trains.
 
-    ``step`` is a share of eps. ``precision`` "bfloat16" has the search for training inputs, and nothing else, run the
+    ``step`` is a share of eps. Over the share ``ramp`` of the training eps grows in a line from 0, for defences that do
+    not say themselves at what radius they train: at a large eps a network may otherwise never begin to learn.
+    ``precision`` "bfloat16" has the search for training inputs, and nothing else, run the
     network in mixed precision.
     """
 
@@ -38,6 +40,7 @@ class Threat:
     norm: str = "linf"
     steps: int = 10
     step: float = 0.25
+    ramp: float = 0.0
     precision: str = "float32"
 
 
@@ -153,7 +156,8 @@ class Loop:
         if self.recipe.augment:
             x = augmented(x, self.recipe.augment, self.streams["augment"])
         now = torch.tensor(progress, device=self.device)
-        eps = self.threat.eps * (float(method.radius(now)) if method.radius else 1.0)
+        ramped = min(1.0, progress / self.threat.ramp) if self.threat.ramp else 1.0
+        eps = self.threat.eps * (float(method.radius(now)) if method.radius else ramped)
         found = self._search(x, target, eps) if method.inner else None
         asked = named(method.function)
         known: dict[str, Any] = {**self.hyper, "progress": now, "carried": self.carried}

@@ -49,14 +49,18 @@ def steepest(gradient: Tensor, norm: str) -> Tensor:
 
 
 def anywhere(centre: Tensor, eps: float, norm: str, generator: torch.Generator) -> Tensor:
-    """A random point of each ball around ``centre`` (N, ...), uniform in it, then cut to the box."""
+    """A random point of each ball around ``centre`` (N, ...), then cut to the box.
+
+    Uniform in the ball for "linf"; for "l2" direction and distance are uniform, as programs have it: in many dimensions
+    nearly all of the ball is next to its surface, where the box cuts more.
+    """
     drawn = torch.empty(centre.shape, dtype=centre.dtype)
     if norm == "linf":
         change = drawn.uniform_(-eps, eps, generator=generator)
     else:
         change = steepest(drawn.normal_(generator=generator), norm)
         radius = torch.rand(len(centre), *[1] * (centre.ndim - 1), generator=generator, dtype=centre.dtype)
-        change = eps * change * radius ** (1 / centre[0].numel())
+        change = eps * radius * change
     return torch.clamp(centre + change.to(centre.device), 0, 1)
 
 

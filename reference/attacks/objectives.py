@@ -19,7 +19,7 @@ def right(logits: Tensor, target: Tensor) -> Tensor:
     [True, False]
     """
     own = logits.gather(1, target[:, None])
-    return (logits >= own).sum(1) == 1
+    return (logits < own).sum(1) == logits.shape[1] - 1
 
 
 def ce(logits: Tensor, target: Tensor) -> Tensor:

@@ -7,6 +7,8 @@ from torch import nn
 from reference.models.cnn import CNN, halved
 from reference.models.cnn8 import CNN8
 from reference.models.mlp import MLP
+from reference.models.pixels import Scaled
+from reference.models.preact_resnet import PreActResNet, preact_resnet18
 from reference.models.resnet import ResNet, resnet18, resnet34
 
 
@@ -23,6 +25,7 @@ MODELS = {  # small ones: name -> (from a generator, shape of its input without 
     "cnn": (lambda g: CNN(1, 28, 10, g), (1, 28, 28)),
     "cnn8": (lambda g: CNN8(3, 16, 10, g, widths=(8, 8, 16)), (3, 16, 16)),
     "resnet": (lambda g: ResNet(3, 10, g, (1, 2, 1, 1), width=8), (3, 16, 16)),
+    "preact_resnet": (lambda g: PreActResNet(3, 10, g, (1, 2, 1, 1), width=8), (3, 16, 16)),
 }
 every_model = pytest.mark.parametrize("name", MODELS)
 
@@ -89,6 +92,7 @@ def test_biases_start_at_zero_and_weights_he_or_xavier(name):
         (lambda: resnet34(3, 10, seeded()), 21_282_122),
         (lambda: resnet34(3, 100, seeded()), 21_328_292),
         (lambda: CNN8(3, 32, 10, seeded()), 1_638_762),
+        (lambda: preact_resnet18(3, 10, seeded()), 11_172_170),
     ],
 )
 def test_sizes_known_from_the_papers(model, parameters):
@@ -101,7 +105,7 @@ def test_deep_networks_have_as_many_layers_as_their_names_say():
             (isinstance(m, nn.Conv2d) and m.kernel_size != (1, 1)) or isinstance(m, nn.Linear) for m in model.modules()
         )
 
-    assert [layers(f(3, 10, seeded())) for f in (resnet18, resnet34)] == [18, 34]
+    assert [layers(f(3, 10, seeded())) for f in (resnet18, resnet34, preact_resnet18)] == [18, 34, 18]
     assert layers(CNN8(3, 32, 10, seeded())) == 8
 
 
@@ -115,7 +119,7 @@ def test_resnet_halves_the_image_three_times():
     assert seen == [(64, 32, 32)] * 2 + [(128, 16, 16)] * 2 + [(256, 8, 8)] * 2 + [(512, 4, 4)] * 2
 
 
-@pytest.mark.parametrize("name", ["cnn8", "resnet"])
+@pytest.mark.parametrize("name", ["cnn8", "resnet", "preact_resnet"])
 def test_batch_statistics_move_in_training_only(name):
     make, shape = MODELS[name]
     model, x = make(seeded()), torch.randn(6, *shape, generator=seeded(1)) + 1
@@ -131,6 +135,24 @@ def test_batch_statistics_move_in_training_only(name):
     model.train()
     model(x)
     assert all(not torch.equal(before[key], value) for key, value in statistics().items())
+
+
+def test_a_block_with_normalisation_first_adds_its_input_as_it_is():
+    block = PreActResNet(3, 10, seeded(), (1,), width=8).blocks[0]
+    nn.init.zeros_(block.second.weight)
+    x = torch.randn(2, 8, 4, 4, generator=seeded(1))
+    assert torch.equal(block(x), x)
+    assert block.shortcut is None
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_scaled_network_sees_standardised_channels(flat):
+    inner = nn.Identity()
+    model = Scaled(inner, [0.5, 0.2], [0.25, 0.1], flat=flat)
+    x = torch.rand(4, 2, 3, 3, generator=seeded())
+    expected = torch.stack([(x[:, 0] - 0.5) / 0.25, (x[:, 1] - 0.2) / 0.1], 1)
+    torch.testing.assert_close(model(x), expected.flatten(1) if flat else expected)
+    assert not list(model.parameters())
 
 
 def test_a_block_that_keeps_the_shape_adds_its_input():
