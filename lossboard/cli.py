@@ -207,7 +207,7 @@ def _published(suite: str) -> list[Record]:
 
 @app.command()
 def new(
-    kind: Annotated[str, typer.Argument(help="loss, correction, calibrator, multilabel or longtail.")],
+    kind: Annotated[str, typer.Argument(help="loss, correction, calibrator, multilabel, longtail, attack or defence.")],
     id: Annotated[str, typer.Argument(help="Its id, e.g. my_loss: the name of the file and of the function.")],
 ) -> None:
     """Write the one file of a new method, in the form that its kind has."""

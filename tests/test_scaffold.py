@@ -21,6 +21,7 @@ COPIED = (
     "suites",
     "tests/contract",
     "tests/conftest.py",
+    "tests/attacked.py",
     "pyproject.toml",
     "site",
 )
