@@ -111,6 +111,12 @@ def bench_images(session: nox.Session) -> None:
     session.run(environment(session), "-m", "benchmarks.images", *session.posargs, external=True)
 
 
+@nox.session(name="bench-adversarial")
+def bench_adversarial(session: nox.Session) -> None:
+    """Compare adversarial training with a loop as it is first written; -- --effect 3 trains with its faster forms."""
+    session.run(environment(session), "-m", "benchmarks.adversarial", *session.posargs, external=True)
+
+
 ENDS = {1: "a benchmark got worse", 2: "the call is wrong", 3: "something was not measured"}
 
 
