@@ -22,7 +22,6 @@ from lossboard.protocol import Suite, Task, Track
 from lossboard.scales import SCALES, Scale
 
 if TYPE_CHECKING:
-    from lossboard.tables import Table
     from reference.curves import Curves  # it needs torch
 
 LARGEST_INLINE = 40_000  # characters: a larger drawing is a file beside the page
@@ -103,14 +102,6 @@ def suite_figures(suite: Suite) -> Callable[[Track, Board, Mapping[str, Sequence
     found: Callable[[Track, Board, Mapping[str, Sequence[Entry]]], list[Figure]]
     found = importlib.import_module(f"suites.{suite.name}.charts").figures
     return found
-
-
-def suite_tables(suite: Suite) -> Callable[[Track, Board, Mapping[str, Sequence[Entry]]], list[Table]] | None:
-    """What makes tables of the numbers in them, ``tables`` in the same file; None where it has none."""
-    if not (paths.suites() / suite.name / "charts.py").is_file():
-        return None
-    paths.importable()
-    return getattr(importlib.import_module(f"suites.{suite.name}.charts"), "tables", None)
 
 
 def highlights(ranked: Sequence[Row], control: str) -> dict[str, str]:

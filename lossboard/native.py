@@ -14,7 +14,7 @@ from torch import Tensor
 from kernels import mlp
 
 if TYPE_CHECKING:
-    from lossboard.fleet import Step, Tensors
+    from lossboard.step import Step, Tensors
 
 
 def usable(features: Tensor) -> bool:
@@ -31,7 +31,7 @@ def picked(table: Tensor, index: Tensor) -> Tensor:
 
 
 class NativeStep:
-    """What :class:`lossboard.fleet.Step` does, for parameters that are :meth:`laid_out`."""
+    """What :class:`lossboard.step.Step` does, for parameters that are :meth:`laid_out`."""
 
     def __init__(self, step: Step, widths: tuple[int, ...], compiled: Callable[..., tuple[Callable[..., Any], ...]]):
         """``compiled(functions)`` returns them compiled, or as they are."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import json
 import math
@@ -10,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lossboard import board, charts
-from lossboard.board import Score
+from lossboard import board, charts, paths
+from lossboard.board import Board, Score
 from lossboard.markup import spell
 from lossboard.names import stem
-from lossboard.protocol import Task
+from lossboard.protocol import Suite, Task, Track
 from lossboard.scales import Scale
 
 if TYPE_CHECKING:
@@ -143,9 +144,17 @@ def of_track(view: SuiteView, shown: TrackView) -> list[Table]:
         Table(stem(track, "tasks"), "Every method on every task", results),
         Table(stem(track, "noise"), "Scores against the noise rate", _noise(shown)),
     ]
-    own = charts.suite_tables(view.suite)
+    own = _of_suite_itself(view.suite)
     tables += own(shown.track, shown.tuned, shown.entries) if own else []
     return [table for table in tables if table.rows]
+
+
+def _of_suite_itself(suite: Suite) -> Callable[[Track, Board, Mapping[str, Sequence[Entry]]], list[Table]] | None:
+    """What makes tables of the numbers in a suite's own charts, ``tables`` in its charts.py; None where it has none."""
+    if not (paths.suites() / suite.name / "charts.py").is_file():
+        return None
+    paths.importable()
+    return getattr(importlib.import_module(f"suites.{suite.name}.charts"), "tables", None)
 
 
 def _method(view: SuiteView, id: str) -> Line:

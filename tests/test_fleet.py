@@ -8,9 +8,10 @@ from torch import Tensor
 
 from lossboard import compiler, native
 from lossboard.errors import UsageError
-from lossboard.fleet import Layout, fleet, forward
+from lossboard.fleet import Layout, fleet
 from lossboard.problem import Problem, Run, observed, stream
 from lossboard.protocol import Recipe
+from lossboard.step import forward
 from lossboard.train import train
 from reference.methods import Memory, Method, MethodError, catalogue
 from reference.models.mlp import MLP
