@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -168,16 +167,6 @@ def test_the_digest_follows_the_content_alone() -> None:
 def test_an_unknown_name_gets_its_nearest() -> None:
     with pytest.raises(DataError, match=r"no dataset is called 'leter'. Did you mean letter\? Known: digits, letter"):
         load("leter")
-
-
-def test_reading_is_quick() -> None:
-    def once() -> float:
-        pins.cache_clear()
-        start = time.perf_counter()
-        pins()
-        return time.perf_counter() - start
-
-    assert min(once() for _ in range(5)) < 0.02
 
 
 def test_listing_imports_nothing_heavy() -> None:
