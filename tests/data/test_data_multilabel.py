@@ -147,7 +147,7 @@ def test_a_wrong_entry_is_named(
 @pytest.mark.parametrize("name", ["documents", "digit_pairs"])
 def test_made_datasets_are_what_is_pinned(name: str) -> None:
     dataset, pin = load(name), pins()[name]
-    assert dataset.source == "made with scikit-learn"
+    assert dataset.source == "made on this machine"
     assert {split: labels.shape for split, labels in dataset.labels.items()} == {
         split: (rows, pin.classes) for split, rows in pin.splits.items()
     }
