@@ -47,7 +47,7 @@ def _seconds(task: Task) -> float:
 
     pin = pins()[task.dataset]
     rows = sum(count for name, count in pin.splits.items() if name != "test") * (1 - task.split.val - task.split.test)
-    each = 0.35e-6 + 3e-9 * math.prod(pin.shape) if task.model.kind == "mlp" else SECONDS[task.model.kind]
+    each = 0.11e-6 + 0.9e-9 * math.prod(pin.shape) if task.model.kind == "mlp" else SECONDS[task.model.kind]
     return each * min(rows, task.split.train or rows) * task.recipe.epochs
 
 
