@@ -29,10 +29,10 @@ from kernels.tiles import BYTES as ROW
 from kernels.tiles import (
     ROWS,
     TILE,
-    at_least,
     clamp,
     columns,
     divide,
+    not_below,
     put,
     put_whole,
     rows_alone,
@@ -182,7 +182,7 @@ def judge(weights, step, widths, features, rows, labels, runs, n, kept, scratch,
             for j in range(0, m, LANES):
                 own, count = load(scratch + 4 * j), splat(ZERO)
                 for i in range(out):
-                    count = count + at_least(load(found + 4 * (i * m + j)), own)
+                    count = count + not_below(load(found + 4 * (i * m + j)), own)
                 store(dst + 4 * (first + j), count)
 
 

@@ -244,11 +244,11 @@ def divide(typing, a, b):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def at_least(typing, a, b):  # type: ignore[no-untyped-def]
-    """1 where a >= b, else 0."""
+def not_below(typing, a, b):  # type: ignore[no-untyped-def]
+    """1 where a >= b, or one of them is no number, else 0."""
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        return builder.uitofp(builder.fcmp_ordered(">=", *args), args[0].type)
+        return builder.uitofp(builder.fcmp_unordered(">=", *args), args[0].type)
 
     return vector(vector, vector), generate
 

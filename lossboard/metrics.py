@@ -24,7 +24,7 @@ def score(problem: Problem, scores: Tensor, target: Tensor) -> float:
     """What is measured after an epoch, of scores (N, C) for rows with these targets (N,), or (N, L)."""
     if isinstance(problem, MultiLabel):
         return mean_average_precision(scores, target)
-    right = (scores >= scores.gather(1, target[:, None])).sum(1) == 1  # the largest alone; ties and NaN are wrong
+    right = (~(scores < scores.gather(1, target[:, None]))).sum(1) == 1  # the largest alone; ties and NaN are wrong
     return balanced(right, target) if problem.balanced else int(right.sum()) / len(target)
 
 
@@ -74,7 +74,7 @@ def of_classes(problem: Problem, log_probabilities: Callable[[str], Tensor]) -> 
     """
     log_p, target = log_probabilities("test").double(), problem.labels[problem.test]
     own = log_p.gather(1, target[:, None])
-    rank = (log_p >= own).sum(1)  # 1 is the largest alone; ties count against the label, NaN too
+    rank = (~(log_p < own)).sum(1)  # 1 is the largest alone; ties count against the label, NaN too
     rank = torch.where(own[:, 0].isnan(), problem.classes + 1, rank)
     found = {f"top{k}": share(rank <= k) for k in range(2, min(TOP, problem.classes - 1) + 1)}
     found["nll"] = float(-own.mean())
@@ -89,7 +89,7 @@ def of_classes(problem: Problem, log_probabilities: Callable[[str], Tensor]) -> 
     if wrong.any():
         seen = log_probabilities("train")[wrong]
         given = seen.gather(1, problem.labels[problem.train][wrong][:, None])
-        found["memorised"] = share((seen >= given).sum(1) == 1)
+        found["memorised"] = share((~(seen < given)).sum(1) == 1)
     return found
 
 
@@ -101,6 +101,8 @@ def share(flags: Tensor) -> float:
 def calibration_error(log_p: Tensor, target: Tensor) -> float:
     """Expected calibration error of the most probable class in 15 bins of equal width (Guo et al., ICML 2017)."""
     confidence, predicted = log_p.exp().max(1)
+    if confidence.isnan().any():
+        return float("nan")
     right = (predicted == target).double()
     place = (confidence * BINS).ceil().clamp(1, BINS).long() - 1  # bins are open below and closed above
     gap = torch.zeros(BINS, dtype=torch.float64).index_add_(0, place, right - confidence)

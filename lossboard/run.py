@@ -341,11 +341,14 @@ def _status(error: BaseException) -> str:
     return "oom" if memory else "error"
 
 
+def recorded(cell: Cell, status: str, metrics: Mapping[str, float], **more: Any) -> Record:
+    """What a cell gave, as a record; ``more`` are its ``seconds``, ``bits`` and ``error``."""
+    place = (cell.method, cell.task.name, cell.task.id, cell.seed, cell.trial)
+    return Record(*place, dict(cell.params), status, metrics, **more)
+
+
 def _failures(unit: Unit, status: str, message: str) -> list[Record]:
-    return [
-        Record(c.method, c.task.name, c.task.id, c.seed, c.trial, dict(c.params), status, {}, error=message)
-        for c in unit.cells
-    ]
+    return [recorded(cell, status, {}, error=message) for cell in unit.cells]
 
 
 def chunks(cells: Sequence[Cell], size: int) -> Iterator[tuple[Cell, ...]]:

@@ -178,7 +178,7 @@ class Step:
         if wanted is None:
             return scores
         label = scores.gather(1, wanted[:, None])
-        return (scores >= label).sum(1, dtype=torch.int16) == 1  # argmax is nine times slower; NaN is never >=
+        return (~(scores < label)).sum(1, dtype=torch.int16) == 1  # argmax is nine times slower; NaN is never below
 
 
 def _gather(features: Tensor, rows: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Fleets are held to the plain loop, and every run to itself: the same bits alone, in any slot, in any company."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import pytest
 import torch
@@ -48,7 +49,6 @@ def runs_of(method: Method, features: int, classes: int, count: int) -> list[Run
 
 LOSSES = {**catalogue("loss"), **catalogue("calibration")}
 EVERY = sorted(LOSSES)
-STEEP = ("dece",)  # soft comparisons of logits at a temperature of 0.01; an estimated transition is inverted
 FEW = ["ce", "gce", "aldr", "tgce", "nce_rce"]
 
 
@@ -127,21 +127,43 @@ def test_a_fleet_does_what_the_plain_loop_does(name: str) -> None:
 
 @pytest.mark.parametrize("name", EVERY)
 def test_own_kernels_do_what_torch_does(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trained parameters and outputs, to the rounding of 12 steps in float32; that no method is left to torch here."""
-    from lossboard.fleet import _State
+    """Trained parameters and outputs, to the rounding of 12 steps in float32; that no method is left to torch here.
 
+    Some methods magnify rounding: soft comparisons at a small temperature, an inverted transition. They may be as far
+    off as torch moves when the inputs are moved by as much as float32 rounds off.
+    """
     method = LOSSES[name]
     runs = runs_of(method, 10, 11, 3)
-    found = []
-    for own in (True, False):
-        monkeypatch.setattr(native, "usable", lambda features, own=own: own)
-        state = _State(method, runs, [10, 12], RECIPE, torch.device("cpu"), False)
-        assert isinstance(getattr(state.advance, "__self__", None), native.NativeStep) == own
-        for epoch in range(1 if method.estimate or name in STEEP else 3):  # of what magnifies rounding
-            state.epoch(epoch)
-        found.append([*state.parameters(1), state.predictions("test", 1), torch.stack(state.evaluate())])
-    for mine, torchs in zip(*found, strict=True):
-        torch.testing.assert_close(mine, torchs, rtol=1e-3, atol=1e-3)
+    features = runs[0].problem.features
+    found = trained_on(method, runs, features, monkeypatch, own=True)
+    torchs = trained_on(method, runs, features, monkeypatch, own=False)
+    allowed = [1e-3 + 1e-3 * values.abs() for values in torchs]
+    if any(((a - b).abs() > most).any() for a, b, most in zip(found, torchs, allowed, strict=True)):
+        noise = stream("rounding")
+        for _ in range(5):
+            moved = features * (1 + 2**-23 * torch.randn(features.shape, generator=noise))
+            other = trained_on(method, runs, moved, monkeypatch, own=False)
+            allowed = [
+                most.clamp(min=3 * float((a - b).abs().max()))
+                for a, b, most in zip(other, torchs, allowed, strict=True)
+            ]
+    for mine, values, most in zip(found, torchs, allowed, strict=True):
+        assert ((mine - values).abs() <= most).all()
+
+
+def trained_on(
+    method: Method, runs: list[Run], features: Tensor, monkeypatch: pytest.MonkeyPatch, *, own: bool
+) -> list[Tensor]:
+    """Parameters, predictions and scores of the second run after three epochs, on own kernels or on torch."""
+    from lossboard.fleet import _State
+
+    monkeypatch.setattr(native, "usable", lambda features: own)
+    there = [replace(run, problem=replace(run.problem, features=features)) for run in runs]
+    state = _State(method, there, [10, 12], RECIPE, torch.device("cpu"), False)
+    assert isinstance(getattr(state.advance, "__self__", None), native.NativeStep) == own
+    for epoch in range(3):
+        state.epoch(epoch)
+    return [*state.parameters(1), state.predictions("test", 1), torch.stack(state.evaluate())]
 
 
 def test_trained_parameters_equal_the_plain_loop_to_rounding() -> None:

@@ -8,7 +8,7 @@ from sklearn.metrics import balanced_accuracy_score, log_loss, top_k_accuracy_sc
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from lossboard.metrics import calibration_error, metrics
+from lossboard.metrics import calibration_error, metrics, score
 from lossboard.problem import Problem, stream
 
 
@@ -28,6 +28,16 @@ def predicted(data: Problem, sharpness: float = 2.0) -> dict[str, Tensor]:
     logits[torch.arange(len(logits)), data.labels] += 1
     log_p = (sharpness * logits).log_softmax(1)
     return {"train": log_p[data.train], "test": log_p[data.test]}
+
+
+def test_a_score_that_is_no_number_is_wrong_whosever_it_is() -> None:
+    data, nan = problem(3), math.nan
+    scores = torch.tensor([[2.0, 1.0, 0.0], [2.0, nan, 0.0], [nan, 1.0, 0.0], [2.0, 2.0, 0.0]])
+    target = torch.zeros(4, dtype=torch.int64)
+    assert score(data, scores, target) == 0.25
+    log_p = predicted(data)
+    log_p["test"][:, 0] = nan
+    assert metrics(data, log_p.__getitem__)["balanced"] == 0
 
 
 @pytest.mark.parametrize("classes", [2, 3, 6, 10])

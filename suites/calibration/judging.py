@@ -12,7 +12,7 @@ from torch import Tensor
 from lossboard.problem import fingerprint, stream
 from lossboard.protocol import Cell
 from lossboard.records import Record
-from lossboard.run import Context
+from lossboard.run import Context, recorded
 from reference.methods import PLAIN, Method
 from reference.metrics.bins import equal_width
 from reference.metrics.predictions import top_label
@@ -35,7 +35,7 @@ def record(cell: Cell, context: Context, network: Network) -> Record:
     start = time.process_time()
     method = context.methods[cell.method]
     if network.outputs is None:
-        return _record(cell, "diverged", {}, network.seconds, network.bits)
+        return recorded(cell, "diverged", {}, seconds=network.seconds, bits=network.bits)
     found = rows(cell.task, cell.seed, context.data)
     own = found.labels[found.val], found.labels[found.test]
     images = found.features.ndim == 4
@@ -48,23 +48,8 @@ def record(cell: Cell, context: Context, network: Network) -> Record:
         metrics |= rejecting.measured(network.outputs, found, stream(cell.task.dataset, cell.seed, "rejector"))
     seconds = time.process_time() - start
     if method.calibrator is None:
-        return _record(cell, "ok", metrics, network.seconds + seconds, network.bits)
-    return _record(cell, "ok", metrics, seconds, fingerprint([log_p["test"]]))
-
-
-def _record(cell: Cell, status: str, metrics: Mapping[str, float], seconds: float, bits: str) -> Record:
-    return Record(
-        method=cell.method,
-        task=cell.task.name,
-        id=cell.task.id,
-        seed=cell.seed,
-        trial=cell.trial,
-        params=dict(cell.params),
-        status=status,
-        metrics=metrics,
-        seconds=seconds,
-        bits=bits,
-    )
+        return recorded(cell, "ok", metrics, seconds=network.seconds + seconds, bits=network.bits)
+    return recorded(cell, "ok", metrics, seconds=seconds, bits=fingerprint([log_p["test"]]))
 
 
 def probabilities(

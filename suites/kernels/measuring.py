@@ -21,6 +21,7 @@ from lossboard.measure.roofline import Roofline
 from lossboard.measure.timing import Times, interleaved
 from lossboard.protocol import Cell, Task
 from lossboard.records import Record
+from lossboard.run import recorded
 from reference.methods import Method
 from reference.ops.cases import CASES, placed
 from reference.ops.costs import COSTS
@@ -119,9 +120,8 @@ def records(
                 found["extra_bytes"] = max(room.beyond_bytes, 0.0)
                 note = "" if room.status == "ok" else f"memory was not measured, {room.status}: {room.message}"
         known = {key: value for key, value in found.items() if not math.isnan(value)}
-        place = (cell.task.name, cell.task.id, cell.seed, cell.trial)
         status = "error" if fault else "ok"
-        yield Record(id, *place, dict(cell.params), status, known, each, _weights(shape), note)
+        yield recorded(cell, status, known, seconds=each, bits=_weights(shape), error=note)
 
 
 def _off(

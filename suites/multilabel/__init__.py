@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lossboard.errors import UsageError
 from lossboard.protocol import Cell, Split, Task, Unit, nearest
 from lossboard.records import Record
-from lossboard.run import Context, chunks
+from lossboard.run import Context, chunks, recorded
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -63,18 +63,7 @@ def run(unit: Unit, context: Context) -> Iterable[Record]:
     # Eager: there are many pairs of a method and a shape, each with few runs, and a compilation takes seconds.
     outcomes = fleet(method, runs, [task.model.width] * task.model.layers, task.recipe, compiles=False)
     for cell, outcome in zip(unit.cells, outcomes, strict=True):
-        yield Record(
-            method=cell.method,
-            task=cell.task.name,
-            id=cell.task.id,
-            seed=cell.seed,
-            trial=cell.trial,
-            params=dict(cell.params),
-            status=outcome.status,
-            metrics=outcome.metrics(),
-            seconds=outcome.seconds,
-            bits=outcome.bits,
-        )
+        yield recorded(cell, outcome.status, outcome.metrics(), seconds=outcome.seconds, bits=outcome.bits)
 
 
 @functools.lru_cache(maxsize=256)

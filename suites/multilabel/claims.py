@@ -6,19 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lossboard.claims import Claim, Comparison, On
-from lossboard.protocol import Task
 
 
 @dataclass(frozen=True)
 class Seen(On):
-    """Tasks of datasets, of which so much of the labels is seen or whose classes are so uneven; none named: all."""
+    """Tasks of which so much of the labels is seen, or whose classes are so uneven, as it is told."""
 
-    datasets: tuple[str, ...] = ()
     told: str = ""
-
-    def holds(self, task: Task) -> bool:
-        known = task.corruption.kind in self.kinds and self.least <= task.corruption.rate <= self.most
-        return known and task.dataset in (self.datasets or (task.dataset,))
 
     @property
     def words(self) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lossboard.errors import UsageError
 from lossboard.protocol import Cell, Split, Task, Unit, nearest
 from lossboard.records import Record
-from lossboard.run import Context, chunks
+from lossboard.run import Context, chunks, recorded
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
@@ -72,18 +72,7 @@ def run(unit: Unit, context: Context) -> Iterable[Record]:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         outcomes = [train(method, one, network, task.recipe, device=device) for one in runs]
     for cell, outcome in zip(unit.cells, outcomes, strict=True):
-        yield Record(
-            method=cell.method,
-            task=cell.task.name,
-            id=cell.task.id,
-            seed=cell.seed,
-            trial=cell.trial,
-            params=dict(cell.params),
-            status=outcome.status,
-            metrics=outcome.metrics(),
-            seconds=outcome.seconds,
-            bits=outcome.bits,
-        )
+        yield recorded(cell, outcome.status, outcome.metrics(), seconds=outcome.seconds, bits=outcome.bits)
 
 
 def networks(channels: int, side: int) -> dict[str, Callable[[int, Generator], nn.Module]]:

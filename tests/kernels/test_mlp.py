@@ -139,6 +139,8 @@ def test_ties_and_nan_are_wrong() -> None:
     assert stack.right(weights, x, rows, labels).sum(1).tolist() == [32, 0]
     x[rows[0, 5]] = float("nan")
     assert not stack.right(weights, x, rows, labels)[0, 5]
+    weights[3][0, 1] = float("nan")  # another class's score alone is no number
+    assert not stack.right(weights, x, rows, labels).any()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), 1e30])
