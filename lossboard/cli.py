@@ -592,7 +592,7 @@ def reproduce(
     """Measure published cells again from what their records say: bitwise, within tolerance, or differs, and why."""
     from rich.progress import track as bar
 
-    from lossboard import board, explain, reproduction
+    from lossboard import board, explain, reproduced, reproduction
     from lossboard.environment import provenance
     from lossboard.pools import alone, loky
 
@@ -619,9 +619,9 @@ def reproduce(
     verdicts = Counter(each.verdict for each in done)
     show.console.print(f"{len(done)} of {len(found):,} cells: " + ", ".join(f"{n} {v}" for v, n in verdicts.items()))
     if keep:
-        show.console.print(str(reproduction.keep(suite, done, said).relative_to(paths.root())), soft_wrap=True)
-    if verdicts[reproduction.DIFFERS]:
-        raise CheckFailed(f"{verdicts[reproduction.DIFFERS]} of {len(done)} cells differ")
+        show.console.print(str(reproduced.keep(suite, done, said).relative_to(paths.root())), soft_wrap=True)
+    if verdicts[reproduced.DIFFERS]:
+        raise CheckFailed(f"{verdicts[reproduced.DIFFERS]} of {len(done)} cells differ")
 
 
 @app.command()
@@ -665,8 +665,11 @@ def publish(
     local: Annotated[bool, typer.Option("--local", help="Add this machine's records to the published ones.")] = False,
 ) -> None:
     """Build the site from the published records."""
+    from lossboard import reproduced
     from lossboard.publish import publish as build
 
+    for problem in (each for name in protocol.available() for each in reproduced.read(name)[1]):
+        show.warn(f"{problem}; left out")
     _measure_theory()
     found = {name: _published(name) + (_local(name) if local else []) for name in protocol.available()}
     show.console.print(f"site: {build(out or paths.site(), found)}", soft_wrap=True)

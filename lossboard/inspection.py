@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from lossboard import board, paths, protocol, records, statistics
+from lossboard import board, paths, protocol, records, reproduced, statistics
 from lossboard.errors import UsageError
 from lossboard.protocol import Block, Suite, Task
 from lossboard.records import BadFile, Batch, Record, plain
@@ -42,7 +42,7 @@ def added_since(revision: str) -> tuple[list[Path], list[str]]:
     found, faults = [], []
     for status, name in (line.split("\t", 1) for line in lines):
         path = paths.root() / name
-        if path.parts[len(paths.results().parts)] in ("retracted", "reproductions", "asv"):
+        if path.parts[len(paths.results().parts)] in ("retracted", reproduced.FOLDER, "asv"):
             continue
         if status != "A":
             faults.append(

@@ -153,7 +153,7 @@ def details_table(board: Board, entries: Mapping[str, Sequence[Entry]], beside: 
 
 def reproductions_table(found: Sequence[Reproduction]) -> Table:
     """Cells that were measured again, those that differ first."""
-    from lossboard.reproduction import VERDICTS
+    from lossboard.reproduced import VERDICTS
 
     table = Table(box=box.SIMPLE_HEAD)
     for name, side in (("cell", "left"), ("verdict", "left"), ("differs most", "right"), ("in", "left")):

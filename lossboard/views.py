@@ -10,13 +10,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lossboard import board, charts, paths, protocol, records, statistics
+from lossboard import board, charts, paths, protocol, records, reproduced, statistics
 from lossboard.board import Board, Row, Score
 from lossboard.claims import Assessment, assess
 from lossboard.entries import Entry, Measures, entries_of, measures
 from lossboard.markup import Interval
 from lossboard.names import SAFE
 from lossboard.records import Record
+from lossboard.reproduced import Kept
 from lossboard.scales import SCALES, Scale
 from reference.methods import Method, MethodError, UnknownMethod, find
 
@@ -104,6 +105,7 @@ class SuiteView:
     failures: Mapping[str, Sequence[Record]]
     batches: Mapping[str, str]
     claims: tuple[Assessment, ...]
+    reproduced: Mapping[str, Sequence[Kept]]  # method -> its cells that were measured again, the last day first
     records: int
 
     @property
@@ -154,6 +156,7 @@ def suite(name: str, found: Sequence[Record]) -> SuiteView:
         failures=failures,
         batches=_published(name, best),
         claims=tuple(assess(pinned, best)),
+        reproduced=_reproduced(name, best),
         records=len(best),
     )
 
@@ -206,6 +209,16 @@ def _environments(found: Sequence[Record]) -> list[Environment]:
         methods = tuple(sorted({record.method for record in same}))
         shown.append(Environment(commit, dirty, dict(env), days, methods, len(same)))
     return shown
+
+
+def _reproduced(name: str, found: Iterable[Record]) -> dict[str, list[Kept]]:
+    """What was measured again of the batches among these records."""
+    files = {(record.method, record.header.file) for record in found if record.header}
+    groups: dict[str, list[Kept]] = defaultdict(list)
+    for one in sorted(reproduced.read(name)[0], key=lambda one: one.day, reverse=True):
+        if (one.method, one.batch) in files:
+            groups[one.method].append(one)
+    return dict(groups)
 
 
 def _published(name: str, found: Iterable[Record]) -> dict[str, str]:

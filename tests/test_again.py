@@ -51,6 +51,21 @@ def test_the_same_code_reproduces_every_cell_and_says_when(root: Path) -> None:
     assert all((root / "results" / "toy" / row["method"] / f"{row['batch']}.jsonl").is_file() for row in rows)
 
 
+def test_pages_say_when_a_method_was_reproduced_and_a_damaged_file_is_named(root: Path) -> None:
+    assert toy.call(root, "reproduce", "toy/two/digits/clean", "--sample", "3", "--keep").returncode == 0
+    (kept,) = (root / "results" / "reproductions" / "toy").glob("*.jsonl")
+    day = json.loads(kept.read_text().splitlines()[0])["started"][:10]
+    assert toy.call(root, "publish").returncode == 0
+    page = (root / ".lossboard" / "site" / "toy" / "two.html").read_text()
+    assert re.search(rf"<dt>Reproduced</dt>\s*<dd>last {day}: 3 cells bitwise</dd>", page)
+    assert "Reproduced" not in (root / ".lossboard" / "site" / "toy" / "three.html").read_text()
+    kept.write_text(kept.read_text().replace("bitwise", "perfect"))
+    found = toy.call(root, "publish")
+    assert found.returncode == 0
+    assert "such a file is never edited" in found.stderr
+    assert "Reproduced" not in (root / ".lossboard" / "site" / "toy" / "two.html").read_text()
+
+
 def test_a_drawing_can_be_fixed_and_cells_named(root: Path) -> None:
     one, again, other = (
         toy.call(root, "reproduce", "toy", "--sample", "5", "--draw", draw).stdout for draw in ("1", "1", "2")
