@@ -10,7 +10,8 @@ What an operation computes is defined in ``reference.ops``. ``impl`` names an im
 
 from kernels.cross_entropy import cross_entropy
 from kernels.linear_cross_entropy import linear_cross_entropy
+from kernels.linear_decoupled_softmax import linear_decoupled_softmax
 from kernels.logsumexp import logsumexp
 from kernels.softmax import softmax
 
-__all__ = ["cross_entropy", "linear_cross_entropy", "logsumexp", "softmax"]
+__all__ = ["cross_entropy", "linear_cross_entropy", "linear_decoupled_softmax", "logsumexp", "softmax"]

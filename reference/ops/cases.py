@@ -115,6 +115,35 @@ def linear_cross_entropy(*, one_shape: bool = False) -> Cases:
     return cases
 
 
+def present(
+    n: int = 37, d: int = 19, classes: int = 123, most: int = 4, *, scale: float = 1.0, seed: int = 0
+) -> dict[str, Tensor]:
+    """hidden (N, D) of that scale, weight (L, D), positives (N, most): none, some or all of the places are taken."""
+    found = linear(n, d, classes, scale=scale, seed=seed)
+    del found["target"]
+    draw = torch.Generator().manual_seed(3)
+    found["positives"] = torch.rand(n, classes, generator=draw).argsort(1)[:, :most]
+    found["positives"][torch.rand(found["positives"].shape, generator=draw) < 0.4] = -1
+    found["positives"][0] = -1
+    return found
+
+
+def linear_decoupled_softmax(*, one_shape: bool = False) -> Cases:
+    """Of hidden (N, D), weight (L, D) and positives (N, P): rows with all labels, too."""
+    cases = {"plain": present(), "large": present(scale=1e3), "nan": present()}  # 1e3: logits reach +-1e4
+    cases["nan"]["hidden"][3, 5] = NAN
+    if one_shape:
+        return cases
+    sizes = (1, 1, 1, 1), (5, 4, 1, 1), (1, 5, 300, 9), (12, 16, 127, 3), (129, 33, 129, 2), (300, 8, 2000, 20)
+    cases |= {f"{n} x {d} x {v}, {p}": present(n, d, v, p) for n, d, v, p in sizes}
+    cases |= {"all": present(9, 5, 8, 8), "none": present(9, 5, 8, 2), "transposed": present()}
+    cases["all"]["positives"][:5] = torch.arange(8)
+    cases["none"]["positives"][:] = -1
+    for name in ("hidden", "weight"):
+        cases["transposed"][name] = cases["transposed"][name].T.contiguous().T
+    return cases
+
+
 def placed(cases: Cases, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Cases:
     """The same cases on another device, their floating-point inputs in another dtype."""
 
@@ -129,4 +158,5 @@ CASES: Mapping[str, Callable[..., Cases]] = {
     "logsumexp": logsumexp,
     "cross_entropy": cross_entropy,
     "linear_cross_entropy": linear_cross_entropy,
+    "linear_decoupled_softmax": linear_decoupled_softmax,
 }

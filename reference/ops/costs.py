@@ -8,8 +8,8 @@ an algorithm may need more: every softmax known reads a row twice out of cache. 
 of the forward and the backward pass, and the upstream gradient is an input; what passes between the two is not counted,
 nor is a second reading of the inputs.
 
-An operation is one addition, multiplication, comparison, exp or log. For the products of linear cross-entropy only
-their multiplications and additions count, which outnumber the rest by D. An implementation that leaves gradients out
+An operation is one addition, multiplication, comparison, exp or log. For the products of a linear layer only their
+multiplications and additions count, which outnumber the rest by D. An implementation that leaves gradients out
 does fewer.
 
 Every function takes the shape of the problem, the bytes of an element of its floating-point tensors, and ``gradient``;
@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 INDEX_BYTES = 8  # of a target
 
@@ -71,9 +71,17 @@ def linear_cross_entropy(shape: tuple[int, int, int], element_bytes: int, gradie
     return Cost(read + loss, loss + factors, 3 * product)
 
 
+def linear_decoupled_softmax(shape: tuple[int, int, int, int], element_bytes: int, gradient: bool) -> Cost:
+    """Of hidden (N, D), weight (L, D) and positives (N, P), shape (N, D, L, P): as linear cross-entropy."""
+    rows, _, _, most = shape
+    found = linear_cross_entropy(shape[:3], element_bytes, gradient)
+    return replace(found, bytes_read=found.bytes_read + rows * (most - 1) * INDEX_BYTES)
+
+
 COSTS: Mapping[str, Callable[..., Cost]] = {
     "softmax": softmax,
     "logsumexp": logsumexp,
     "cross_entropy": cross_entropy,
     "linear_cross_entropy": linear_cross_entropy,
+    "linear_decoupled_softmax": linear_decoupled_softmax,
 }

@@ -114,6 +114,38 @@ def linear_cross_entropy_inputs(
     return hidden.to(dtype), weight.to(dtype), target
 
 
+def decoupled_softmax_inputs(
+    kind: str, n: int, d: int, classes: int, most: int, dtype: dtype, generator: Generator
+) -> Inputs:
+    """Hidden states (n, d), label embeddings (classes, d), and positives (n, most): -1 after a row's labels.
+
+    Rows have 1 to ``most`` labels, as many of each number, of which those that are drawn twice count once. "normal":
+    all are as likely; "zipf": few are frequent, and a hidden state is near the sum of its labels' embeddings.
+
+    Raises:
+        UsageError: there is no such kind, or it is "model", whose rows have one label.
+    """
+    import torch
+
+    _known(kind)
+    if kind == "model":
+        raise UsageError("inputs of kind 'model' have one label a row: use 'normal' or 'zipf'")
+    weight = torch.randn(classes, d, generator=generator) / d**0.5
+    if kind == "normal":
+        drawn = torch.randint(classes, (n, most), generator=generator)
+    else:
+        drawn = _frequent(n * most, classes, generator).view(n, most)
+    drawn = drawn.sort(1).values
+    drawn[:, 1:][drawn[:, 1:] == drawn[:, :-1]] = -1
+    drawn[torch.arange(most) > torch.randint(most, (n, 1), generator=generator)] = -1
+    positives = drawn.sort(1, descending=True).values
+    hidden = torch.randn(n, d, generator=generator)
+    if kind == "zipf":
+        own = weight[positives.clamp(min=0)] * (positives >= 0)[..., None]
+        hidden = MARGIN * own.sum(1) + NOISE * hidden
+    return hidden.to(dtype), weight.to(dtype), positives
+
+
 def _known(kind: str) -> None:
     if kind not in KINDS:
         raise UsageError(f"no inputs of kind '{kind}'; {nearest(kind, KINDS)}")

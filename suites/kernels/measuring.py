@@ -249,6 +249,6 @@ def _memory(kind: Kind, shape: Shape, method: Method, seed: int) -> Peak:
 def _share(machine: Roofline, kind: Kind, shape: Shape, seconds: float) -> float:
     element = torch.finfo(getattr(torch, kind.dtype)).bits // 8
     least = COSTS[kind.op](shape.sizes, element, bool(OPERATIONS[kind.op].differentiable))
-    flops = least.flops if kind.op == "linear_cross_entropy" else 0  # of the others no rate is measured
+    flops = least.flops if kind.op.startswith("linear_") else 0  # of the others no rate is measured
     rate = kind.dtype + ("-medium" if shape.precision == "medium" and kind.dtype == "float32" else "")
     return machine.share(least.bytes_read, least.bytes_written, flops, rate, seconds)

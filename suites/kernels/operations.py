@@ -13,9 +13,10 @@ import kernels
 from lossboard.problem import stream
 from reference.ops.cross_entropy import cross_entropy
 from reference.ops.linear_cross_entropy import linear_cross_entropy
+from reference.ops.linear_decoupled_softmax import linear_decoupled_softmax
 from reference.ops.logsumexp import logsumexp
 from reference.ops.softmax import softmax
-from suites.kernels.inputs import linear_cross_entropy_inputs, softmax_logits
+from suites.kernels.inputs import decoupled_softmax_inputs, linear_cross_entropy_inputs, softmax_logits
 
 Inputs = dict[str, Tensor]
 Call = Callable[..., Any]  # takes the inputs by name, returns a tensor
@@ -59,6 +60,12 @@ def _hidden(kind: str, sizes: tuple[int, ...], dtype: torch.dtype, generator: to
     return {"hidden": hidden, "weight": weight, "target": target}
 
 
+def _present(kind: str, sizes: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> Inputs:
+    n, d, classes, most = sizes
+    hidden, weight, positives = decoupled_softmax_inputs(kind, n, d, classes, most, dtype, generator)
+    return {"hidden": hidden, "weight": weight, "positives": positives}
+
+
 def _named(function: Callable[..., Any]) -> Callable[[str, Mapping[str, float]], Call]:
     """A public call with an implementation chosen, and settings of its own."""
 
@@ -86,6 +93,13 @@ OPERATIONS = {
     "cross_entropy": Operation(_labelled, cross_entropy, _named(kernels.cross_entropy), ("logits",)),
     "linear_cross_entropy": Operation(
         _hidden, linear_cross_entropy, _named(kernels.linear_cross_entropy), ("hidden", "weight"), drift=_left_out
+    ),
+    "linear_decoupled_softmax": Operation(
+        _present,
+        linear_decoupled_softmax,
+        _named(kernels.linear_decoupled_softmax),
+        ("hidden", "weight"),
+        drift=_left_out,
     ),
 }
 

@@ -25,7 +25,7 @@ CPU = Means(traffic.read, traffic.copy, traffic.copy_past_caches, product)
 def rates(kind: Kind, shape: Shape) -> Roofline:
     """Of the device, for data of this size and as many threads as torch has."""
     n, d, *v = shape.sizes
-    own = ELEMENT_BYTES * (n * d + d * sum(v))
+    own = ELEMENT_BYTES * (n * d + d * sum(v[:1]))
     bytes_ = next((size for size in BUFFERS_BYTES if own <= size), BUFFERS_BYTES[-1])
     path = paths.local() / "rates" / f"{kind.device}-{torch.get_num_threads()}-{bytes_ >> 20}.json"
     known = _known(path)

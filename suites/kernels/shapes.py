@@ -12,7 +12,7 @@ COARSER = {"eps8": 2.0**-8, "eps16": 2.0**-16}  # thresholds beside an approxima
 
 @dataclass(frozen=True)
 class Shape:
-    """Rows and their length, or hidden states, their width and classes; and how they are filled and shared out."""
+    """Rows and their length, or hidden states, their width, classes and labels; and how they are filled and shared."""
 
     sizes: tuple[int, ...]
     inputs: str = "normal"  # "normal", "zipf" or "model", see suites/kernels/inputs.py
@@ -21,8 +21,8 @@ class Shape:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sizes", tuple(self.sizes))
-        if len(self.sizes) not in (2, 3) or min(self.sizes) < 1 or self.threads < 1:
-            raise UsageError(f"sizes = {list(self.sizes)}, threads = {self.threads}: two or three sizes, all positive")
+        if len(self.sizes) not in (2, 3, 4) or min(self.sizes) < 1 or self.threads < 1:
+            raise UsageError(f"sizes = {list(self.sizes)}, threads = {self.threads}: two to four sizes, all positive")
         if self.precision not in PRECISIONS or self.inputs not in ("normal", "zipf", "model"):
             raise UsageError(
                 f"inputs = '{self.inputs}', precision = '{self.precision}': normal, zipf or model; {PRECISIONS}"

@@ -13,7 +13,7 @@ from kernels.registry import catalogue, implementation, kernel, missing
 from reference.methods import MethodError, UnknownMethod
 
 ROOT = Path(__file__).parents[2]
-OPERATIONS = ["cross_entropy", "linear_cross_entropy", "logsumexp", "softmax"]
+OPERATIONS = ["cross_entropy", "linear_cross_entropy", "linear_decoupled_softmax", "logsumexp", "softmax"]
 EVERY = [found for op in OPERATIONS for found in catalogue(op).values()]
 
 

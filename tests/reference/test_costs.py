@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from reference.ops import cases, costs
 from reference.ops.cross_entropy import cross_entropy
 from reference.ops.linear_cross_entropy import linear_cross_entropy
+from reference.ops.linear_decoupled_softmax import linear_decoupled_softmax
 from reference.ops.logsumexp import logsumexp
 from reference.ops.softmax import softmax
 
@@ -17,6 +18,7 @@ DRAWN = {
     "logsumexp": (logsumexp, {"x": cases.drawn(6, 50)}, (6, 50)),
     "cross_entropy": (cross_entropy, {"logits": cases.drawn(6, 50), "target": cases.labels(6, 50)}, (6, 50)),
     "linear_cross_entropy": (linear_cross_entropy, cases.linear(6, 8, 50), (6, 8, 50)),
+    "linear_decoupled_softmax": (linear_decoupled_softmax, cases.present(6, 8, 50, 3), (6, 8, 50, 3)),
 }
 
 

@@ -11,7 +11,16 @@ import torch
 
 from lossboard.data import Dataset
 from lossboard.errors import UsageError
-from suites.kernels.inputs import KINDS, MODEL, Model, linear_cross_entropy_inputs, made_of, softmax_logits, trained
+from suites.kernels.inputs import (
+    KINDS,
+    MODEL,
+    Model,
+    decoupled_softmax_inputs,
+    linear_cross_entropy_inputs,
+    made_of,
+    softmax_logits,
+    trained,
+)
 
 DRAWN = [kind for kind in KINDS if kind != "model"]
 TINY = Model(vocabulary=266, width=16, layers=1, heads=2, steps=60, batch=4, context=8, lr=1e-2, rows=40)
@@ -87,6 +96,23 @@ def test_zipf_is_peaked_on_its_targets_and_normal_is_not():
     assert right.double().mean() > 0.8
     low = (target < 91).double().mean().item()  # the root of 8192: half of Zipf's probability
     assert low == pytest.approx(0.5, abs=0.12)
+
+
+@pytest.mark.parametrize("kind", DRAWN)
+def test_rows_have_some_labels_each_once(kind):
+    hidden, weight, positives = decoupled_softmax_inputs(kind, 400, 64, 500, 5, torch.float32, seeded())
+    assert (hidden.shape, weight.shape, positives.shape) == ((400, 64), (500, 64), (400, 5))
+    counts = (positives >= 0).sum(1)
+    assert set(counts.tolist()) == {1, 2, 3, 4, 5}
+    assert positives.max() < 500
+    for row, count in zip(positives.tolist(), counts.tolist(), strict=True):
+        assert len(set(row[:count])) == count
+        assert row[count:] == [-1] * (5 - count)
+    logits = hidden @ weight.T
+    own = logits[torch.arange(400), positives[:, 0]].mean() - logits.mean()
+    assert (own > 9) == (kind == "zipf")
+    with pytest.raises(UsageError, match="one label a row"):
+        decoupled_softmax_inputs("model", 4, 4, 8, 2, torch.float32, seeded())
 
 
 def test_peaked_logits_are_like_the_products():

@@ -18,6 +18,7 @@ TINY = {
     "logsumexp": Shape((3, 300)),
     "cross_entropy": Shape((5, 40)),
     "linear_cross_entropy": Shape((16, 8, 300), inputs="zipf"),
+    "linear_decoupled_softmax": Shape((16, 8, 300, 4), inputs="zipf"),
 }
 
 
@@ -59,6 +60,7 @@ def test_every_kind_has_its_control_and_every_method_a_kind():
         ("cross_entropy", ["eager", "recompute", "in_place"]),
         ("linear_cross_entropy", ["eager", "blocked_exact", "cut"]),
         ("linear_cross_entropy-bf16", ["eager", "chunked"]),
+        ("linear_decoupled_softmax", ["eager", "chunked", "cut"]),
     ],
 )
 def test_what_is_measured(kind, ids):
