@@ -90,8 +90,8 @@ class Comparison:
     """``ours`` beside ``other`` on some tasks, at their tuned trials. What is asked of the effect is one of
 
     - ``better``: the mean metric is better. It fails where it is worse, or where both ends of the interval are within
-      :data:`MATTERS` of zero.
-    - ``not worse``: it is not worse by more than :data:`MATTERS`.
+      ``matters`` of zero.
+    - ``not worse``: it is not worse by more than ``matters``.
     - ``loses less``: from the clean labels of the same datasets to these tasks the metric falls less; judged as
       ``better`` is. A method that is poor everywhere loses little, so a claim asks more than this.
     - ``varies less``: the standard deviation over seeds is smaller; the effect is the ratio of the two.
@@ -105,6 +105,7 @@ class Comparison:
     asks: str = "better"
     metric: str = ""  # of the records; empty: the one that ranks
     smaller: bool = False  # the smaller value of the metric is better
+    matters: float = MATTERS  # differences below this are no reason to choose a method
 
 
 @dataclass(frozen=True)
@@ -348,16 +349,16 @@ def _datasets(tasks: Sequence[Task]) -> list[str]:
     return list(dict.fromkeys(task.dataset for task in tasks))
 
 
-def _improves(low: float, high: float) -> str:
-    nothing = low > -MATTERS and high < MATTERS
+def _improves(low: float, high: float, matters: float) -> str:
+    nothing = low > -matters and high < matters
     return HOLDS if low > 0 else FAILS if high < 0 or nothing else OPEN
 
 
-def _keeps_up(low: float, high: float) -> str:
-    return HOLDS if low > -MATTERS else FAILS if high < -MATTERS else OPEN
+def _keeps_up(low: float, high: float, matters: float) -> str:
+    return HOLDS if low > -matters else FAILS if high < -matters else OPEN
 
 
-def _is_below(low: float, high: float) -> str:
+def _is_below(low: float, high: float, matters: float) -> str:
     """Of the logarithm of a ratio."""
     return HOLDS if high < 0 else FAILS if low > 0 else OPEN
 
@@ -395,7 +396,7 @@ def _finding(part: Comparison, evidence: Evidence, level: float) -> Finding:
     if max(counts) < statistics.FEWEST or constant:
         half = math.nan
     low, high = mean - half, mean + half
-    verdict = decide(low, high)  # nothing that is compared with nan holds or fails
+    verdict = decide(low, high, part.matters)  # nothing that is compared with nan holds or fails
     if part.asks == "varies less":
         mean, low, high = (math.exp(value) for value in (mean, low, high))
     return Finding(part, verdict, mean, low, high, names, min(counts))

@@ -34,6 +34,14 @@ class Noise:
 ROWS = {"": "training and validation rows", "train": "training rows alone", "all": "all rows, test rows too"}
 
 
+UNDRAWN = {  # kinds of corruption that change no label into another
+    "everything": "All labels are seen as they are.",
+    "single_positive": "Of each row one label that holds is seen, and none that does not.",
+    "random_entries": "Entries of the table of labels are hidden at random.",
+    "long_tail": "Labels are right; the larger a class's number, the fewer of its rows are kept.",
+}
+
+
 @dataclass(frozen=True)
 class DatasetView:
     """A dataset of a suite."""
@@ -70,7 +78,9 @@ def _noise(pin: Pin, name: str, tasks: Sequence[tuple[str, protocol.Task]]) -> N
 
 
 def _no_matrix(how: protocol.Corruption) -> str:
-    return "What people answered: nothing is drawn." if how.people else "No matrix: it depends on the sample."
+    if how.people:
+        return "What people answered: nothing is drawn."
+    return UNDRAWN.get(how.kind, "No matrix: it depends on the sample.")
 
 
 # -- matrices ----------------------------------------------------------------------------------------------------------

@@ -45,8 +45,8 @@ def metrics(problem: Problem, predictions: Callable[[str], Tensor]) -> dict[str,
     return of_classes(problem, predictions)
 
 
-LEFT_OUT = {  # "map" is an epoch's score, and "ndcg1" is "p1"
-    *("map", "map_all", "ranking_loss", "coverage", "one_error", "ndcg1", "fixed_subset", "tuned_subset"),
+LEFT_OUT = {  # "map" is an epoch's score, "ndcg1" is "p1", "one_error" what that leaves
+    *("map", "one_error", "ndcg1"),
     *(f"top3_{name}" for name in ("cp", "cr", "op", "or", "macro_f1", "hamming", "subset")),
 }
 
@@ -68,9 +68,10 @@ def of_labels(problem: MultiLabel, logits: Callable[[str], Tensor]) -> dict[str,
 def of_classes(problem: Problem, log_probabilities: Callable[[str], Tensor]) -> dict[str, float]:
     """Metrics of log-probabilities (N, C).
 
-    ``top2`` to ``top5`` (where there are more classes), ``nll``, ``ece`` and ``balanced`` are of the clean test labels;
-    ``memorised`` is the share of the wrong training labels that are predicted, where there are any. Of a balanced
-    problem ``recall_head``, ``recall_medium`` and ``recall_tail`` are the mean recall of classes by their size.
+    ``top2`` to ``top5`` (where there are more classes; ``top1`` of a balanced problem), ``nll``, ``ece`` and
+    ``balanced`` are of the clean test labels; ``memorised`` is the share of the wrong training labels that are
+    predicted, where there are any. Of a balanced problem ``recall_head``, ``recall_medium`` and ``recall_tail`` are the
+    mean recall of classes by their size.
     """
     log_p, target = log_probabilities("test").double(), problem.labels[problem.test]
     own = log_p.gather(1, target[:, None])
@@ -80,7 +81,8 @@ def of_classes(problem: Problem, log_probabilities: Callable[[str], Tensor]) -> 
     found["nll"] = float(-own.mean())
     found["ece"] = calibration_error(log_p, target)
     found["balanced"] = balanced(rank == 1, target)
-    if problem.balanced:
+    if problem.balanced:  # of others it is an epoch's score
+        found["top1"] = share(rank == 1)
         for name, group in frequency_groups(problem.told("counts")).items():
             own = group[target]
             if own.any():

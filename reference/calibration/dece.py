@@ -7,7 +7,7 @@ from reference.methods import calibration_loss
 from reference.metrics.bins import BINS
 from reference.softmax import pick, softmax, target_log_softmax
 
-SHARP = 0.01  # temperature of the membership of bins, and of the comparison of logits
+SHARP = 0.01  # temperature of the membership of bins, and of the comparison of probabilities
 
 
 def membership(confidence: Tensor) -> Tensor:
@@ -16,10 +16,10 @@ def membership(confidence: Tensor) -> Tensor:
     return softmax((k * confidence[:, None] - k * (k - 1) / (2 * BINS)) / SHARP)
 
 
-def soft_right(logits: Tensor, target: Tensor) -> Tensor:
-    """A differentiable version of whether the target has the largest logit: (N,), in [0, 1]."""
-    own = pick(logits, target)
-    larger = torch.sigmoid((logits - own[:, None]) / SHARP).sum(-1) - 0.5  # of the others: its own is 1/2
+def soft_right(p: Tensor, target: Tensor) -> Tensor:
+    """A differentiable version of whether the target has the largest probability (N, C): (N,), in [0, 1]."""
+    own = pick(p, target)
+    larger = torch.sigmoid((p - own[:, None]) / SHARP).sum(-1) - 0.5  # of the others: its own is 1/2
     return (1 - larger).clamp(min=0)
 
 
@@ -31,10 +31,12 @@ def dece(logits: Tensor, target: Tensor, *, weight: float = 1.0) -> Tensor:
     $$ \frac{1}{N} \sum_i -\log p_{i, y_i} + \lambda \sum_b \frac{1}{N} \left| \sum_i o_b(c_i) (c_i - \tilde{a}_i)
     \right|, \quad o(c) = \mathrm{softmax}_k\left( \frac{k c - k (k - 1) / 2 M}{\tau} \right) $$
 
-    M is 15, c the confidence, and the soft accuracy is 2 minus the label's soft rank. The paper does not add its DECE
-    to the loss: it is what the meta-learner of another regulariser minimises on held-out data. This is the term alone,
-    as one would use it without a meta-learner; lambda, weight, and the temperature 0.01 are ours.
+    M is 15, c the confidence, and the soft accuracy is 2 minus the label's soft rank among the probabilities. The paper
+    does not add its DECE to the loss: it is what the meta-learner of another regulariser minimises on held-out data.
+    This is the term alone, as one would use it without a meta-learner; lambda, weight, and the temperature 0.01 are
+    ours.
     """
-    confidence = softmax(logits).amax(-1)
-    gap = membership(confidence) * (confidence - soft_right(logits, target))[:, None]
+    p = softmax(logits)
+    confidence = p.amax(-1)
+    gap = membership(confidence) * (confidence - soft_right(p, target))[:, None]
     return -target_log_softmax(logits, target).mean() + weight * gap.mean(-2).abs().sum(-1)

@@ -46,13 +46,14 @@ def mmce_w(logits: Tensor, target: Tensor, *, weight: float = 2.0) -> Tensor:
     returns the batch's mean, a scalar.
 
     $$ \frac{1}{N} \sum_i -\log p_{i, y_i} + \lambda \sqrt{\sum_{i, j} w_i w_j e^{-|c_i - c_j| / 0.4}}, \quad w_i =
-    \frac{a_i (1 - c_i)}{n} - \frac{(1 - a_i) c_i}{m} $$
+    \frac{a_i (1 - c_i)}{n^2} - \frac{(1 - a_i) c_i}{m^2} $$
 
-    n predictions of the batch are right and m wrong; without one of the two the second term is constant. The authors'
-    code divides by n and m twice. The range is ours.
+    n predictions of the batch are right and m wrong; without one of the two the second term is constant. The paper
+    divides by n and m: the squares are those of the authors' code, whose means over pairs are divided by their number
+    again. The range is ours.
     """
     confidence, right = confidence_and_right(logits, target)
     n, m = right.sum(), (1 - right).sum()
-    share = right * (1 - confidence) / n.clamp(min=1) - (1 - right) * confidence / m.clamp(min=1)
+    share = right * (1 - confidence) / n.clamp(min=1) ** 2 - (1 - right) * confidence / m.clamp(min=1) ** 2
     both = ((n > 0) & (m > 0)).to(logits.dtype)
     return -target_log_softmax(logits, target).mean() + weight * norm(both * share, confidence)

@@ -1,8 +1,10 @@
 """All metrics of calibration that need no further choice, in one pass over the probabilities."""
 
+import torch
 from torch import Tensor
 
 from reference.metrics.bins import BINS, adaptive, equal_mass, equal_width, monotone_sweep
+from reference.metrics.calibration import expected_if_calibrated
 from reference.metrics.classwise import class_bins, decomposition
 from reference.metrics.kernel import kernel_ece
 from reference.metrics.predictions import top_label
@@ -33,6 +35,8 @@ def summary(log_p: Tensor, target: Tensor) -> dict[str, float]:
         "within": parts.within,
         "sharpness": classes.sharpness,
         "ece": width.ece,
+        "ece_if_calibrated": expected_if_calibrated(confidence, equal_width, torch.Generator().manual_seed(0)),
+        "l2_ece": width.l2,
         "mce": width.mce,
         "ace": width.ace,
         "debiased_ece": width.ece_debiased,

@@ -80,9 +80,10 @@ def asl_adaptive(
 
     Delta says how much surer the present labels of a batch are than its absent ones, Delta_0 (gap) what it should be,
     lambda is the rate. A greater gamma lets absent labels go, which raises Delta; so the step is towards the wanted
-    gap. A batch without present or without absent labels changes nothing. The authors keep one gamma for all and change
-    it at every step; here each sample keeps its own, changed at its visits, so that a rate is one of epochs. gamma
-    begins at gamma_neg; neither it nor the rate is tuned, and rate and gap are our choice.
+    gap. The formula as it is printed has the other sign, which runs away from it. A batch without present or without
+    absent labels changes nothing. The authors keep one gamma for all and change it at every step; here each sample
+    keeps its own, changed at its visits, so that a rate is one of epochs. gamma begins at gamma_neg; neither it nor the
+    rate is tuned, and rate and gap are our choice.
     """
     gamma = (gamma_neg + state).clamp(min=0)
     found = asymmetric(logits, target, gamma[..., None], gamma_pos, margin).mean(-1)

@@ -31,7 +31,8 @@ def role(
     at each visit. k is the mean number of labels that samples truly have, which the loss is told. The memory holds the
     estimates' logits, less where those of known labels begin, at 0.995; the others begin at 1/2, the authors' near it
     at random. The authors train the estimates with Adam, at ten times the network's rate; a visit here changes them by
-    step times N L times the gradient, which does not depend on the batch's size, and step is our choice.
+    step times N L times the gradient, which does not depend on the batch's size, and step is our choice. A label that
+    is known not to hold teaches through its estimate alone, which begins at 0.005.
     """
     present, absent = negative_logs(logits)
     known = FIRST * (target - observed * (1 - target))

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 from lossboard.claims import CLEAN, Claim, Comparison, On
 
-CLEAN_LABELS = On((CLEAN,))
+CLEAN_LABELS = On(  # of data that no claim was in mind when it was made, judged by labels
+    (CLEAN,), datasets=("digits", "letter", "satimage", "mnist", "fashion_mnist", "cifar10", "cifar10_cvprobs")
+)
 OVERLAP = On((CLEAN,), datasets=("overlap",))
-EVERYWHERE = On(("uniform_ldr",), datasets=("overlap",))
+EVERYWHERE = On(("uniform_ldr",), least=0.5, datasets=("overlap", "letter", "satimage"))
+MATTERS = {"accuracy": 0.005, "classwise_ece": 0.001}  # of calibration errors of the predicted class 0.002
 
 GUO = "On calibration of modern neural networks (Guo et al., ICML 2017, arXiv:1706.04599)"
 MUKHOTI = "Focal loss for calibration (Mukhoti et al., NeurIPS 2020, arXiv:2002.09437)"
@@ -19,7 +22,10 @@ def better(
     ours: Sequence[str], than: Sequence[str], on: On = CLEAN_LABELS, *, asks: str = "better", metric: str = "ece"
 ) -> tuple[Comparison, ...]:
     """Each of ours beside each of the others; all metrics but accuracy are the smaller the better."""
-    return tuple(Comparison(a, b, on, asks, metric, metric != "accuracy") for a in ours for b in than if a != b)
+    matters = MATTERS.get(metric, 0.002)
+    return tuple(
+        Comparison(a, b, on, asks, metric, metric != "accuracy", matters) for a in ours for b in than if a != b
+    )
 
 
 CLAIMS = (
@@ -32,8 +38,8 @@ CLAIMS = (
     ),
     Claim(
         "temperature-fails-under-overlap",
-        "Where the supports of classes overlap, temperature scaling of a network that fits its training rows leaves it "
-        "miscalibrated, and mixup training does better without any scaling.",
+        "Where the supports of classes overlap, mixup training without any scaling is better calibrated than "
+        "temperature scaling of a network that fits its training rows.",
         CHIDAMBARAM,
         "abstract",
         better(["mixup"], ["temperature"], OVERLAP, metric="smooth_ece"),
@@ -49,6 +55,8 @@ CLAIMS = (
         CHIDAMBARAM,
         "abstract",
         better(["mixup"], ["temperature"], EVERYWHERE, metric="smooth_ece"),
+        "Half of all labels are redrawn, of data that overlaps by itself (made for the claim before this one) and of "
+        "two tabular sets that were not chosen for it.",
     ),
     Claim(
         "temperature-helps",
@@ -71,7 +79,8 @@ CLAIMS = (
         GUO,
         "recalled",
         better(["temperature"], ["vector", "matrix"], asks="not worse"),
-        "Matrix scaling has the penalty of Kull et al. here, which their paper did not have.",
+        "Matrix scaling has the penalty of Kull et al. here, which their paper did not have, with a weight that is "
+        "ours.",
     ),
     Claim(
         "sample-dependent-focal",
@@ -118,7 +127,8 @@ CLAIMS = (
         "Label smoothing trains better calibrated networks.",
         "When does label smoothing help? (Müller, Kornblith & Hinton, NeurIPS 2019, arXiv:1906.02629)",
         "abstract",
-        better(["ls"], ["ce"]),
+        better(["ls05"], ["ce"]),
+        "With 0.05 of the label, as in the comparison by Mukhoti et al.; `ls` has 0.1.",
     ),
     Claim(
         "mixup-calibrates",
@@ -133,6 +143,7 @@ CLAIMS = (
         "Dirichlet calibration (Kull et al., NeurIPS 2019, arXiv:1910.12656)",
         "recalled",
         better(["dirichlet"], ["temperature"], metric="classwise_ece"),
+        "The authors choose the weights of its penalties by cross-validation; here they are fixed, and ours.",
     ),
     Claim(
         "ensemble-temperature-over-temperature",
@@ -155,6 +166,9 @@ CLAIMS = (
         "Correctness-aware calibration (Liu et al., 2024, arXiv:2404.13016)",
         "abstract",
         better(["correctness_aware"], ["temperature"], asks="not worse", metric="shifted_ece"),
-        "Their evidence is on images; the copies of tables here are the rows with a little noise.",
+        "Their evidence is on images; the copies of tables here are the rows with a little noise. Their objective "
+        "gives right and wrong predictions half of the weight each, so that its optimum is calibrated to a population "
+        "half of which is wrong; their training of few small steps does not come near it on held-out sets as small as "
+        "these, and ours, of 100 steps over all rows at rate 0.03, does.",
     ),
 )

@@ -79,11 +79,11 @@ def judged(outputs: Outputs, log_p: Outputs, val: Tensor, test: Tensor) -> dict[
     """Metrics of the test rows, and their bins for a reliability diagram: counts, and sums of confidence and rights."""
     before = torch.log_softmax(outputs["val"].double(), 1)
     confidence, right = top_label(log_p["test"], test)
-    bins = equal_width(confidence, right, BINS)
-    places = (bins.confidence / bins.count * BINS).ceil().clamp(1, BINS).long().tolist()
-    sums = dict.fromkeys((f"bin{k:02}_{what}" for k in range(1, BINS + 1) for what in ("n", "conf", "right")), 0.0)
-    for place, n, conf, hits in zip(places, bins.count, bins.confidence, bins.right, strict=True):
-        sums |= {f"bin{place:02}_n": float(n), f"bin{place:02}_conf": float(conf), f"bin{place:02}_right": float(hits)}
+    edges = torch.arange(1, BINS, dtype=torch.float64) / BINS
+    place = torch.bucketize(confidence.double(), edges)
+    weights = {"n": torch.ones_like(right), "conf": confidence, "right": right}
+    totals = {what: torch.bincount(place, each.double(), BINS) for what, each in weights.items()}
+    sums = {f"bin{k + 1:02}_{what}": float(total[k]) for k in range(BINS) for what, total in totals.items()}
     return {
         **summary(log_p["test"], test),
         "val": float(torch.tensor(-nll(before, val)).exp()),

@@ -21,12 +21,16 @@ from lossboard.train import train
 from reference.methods import Method
 from suites.calibration.inputs import problem
 
+CODE = (  # whose change makes kept outputs others, beside the loss's own
+    *("suites.calibration.inputs", "lossboard.problem", "lossboard.fleet", "lossboard.step", "lossboard.native"),
+    *("lossboard.train", "kernels.mlp", "reference.models.mlp", "reference.models.cnn", "reference.models.resnet"),
+)
 Key = tuple[str, int, int, str]  # task id, seed, trial, training loss
 
 
 @dataclass(frozen=True)
 class Network:
-    """A trained network: the outputs (N, C) of each set of rows; None where a parameter of it is not finite."""
+    """A trained network: the outputs (N, C) of each set of rows; None where one, or a parameter, is not finite."""
 
     outputs: Mapping[str, Tensor] | None
     bits: str
@@ -73,6 +77,7 @@ def _address(cell: Cell, context: Context, with_copies: bool) -> tuple[str, dict
         "loss": loss.id,
         "params": {name: cell.params[name] for name in ("lr", *loss.defaults)},
         "source": source(loss.module),
+        "code": {module: source(module) for module in CODE},
         "copies": with_copies,
         "env": dict(here),
         "cuda": torch.cuda.is_available() and cell.task.model.kind != "mlp",
@@ -112,7 +117,8 @@ def _maker(task: Task, shape: torch.Size) -> Callable[[int, Generator], nn.Modul
 def _tensors(outcome: Outcome) -> dict[str, Tensor]:
     about = {"bits": torch.tensor(list(outcome.bits.encode()), dtype=torch.uint8)}
     about["seconds"] = torch.tensor(outcome.seconds, dtype=torch.float64)
-    return about | (dict(outcome.outputs) if outcome.status == "ok" else {})
+    usable = outcome.status == "ok" and all(tensor.isfinite().all() for tensor in outcome.outputs.values())
+    return about | (dict(outcome.outputs) if usable else {})  # finite weights may still say what is no number
 
 
 def _network(kept: Artifact) -> Network:

@@ -1,8 +1,8 @@
 """The reject option of a network that is trained: scores by which its predictions are accepted, beside each other.
 
-Thresholds on the confidence, the margin of the two largest probabilities and the entropy need no fitting; a logistic
-regression and the learned rejector are fitted to the validation rows. All are measured for the control alone: the
-question is about a fixed predictor.
+The confidence, the margin of the two largest probabilities and the entropy need no fitting; a logistic regression and
+the learned rejector are fitted to half of the validation rows, and the thresholds of all five are set on the other
+half. All are measured for the control alone: the question is about a fixed predictor.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ def measured(outputs: Mapping[str, Tensor], rows: Rows, generator: Generator) ->
     log_p = {part: torch.log_softmax(z[part], 1) for part in z}
     wrong = {part: 1 - top_label(log_p[part], rows.labels[getattr(rows, part)])[1] for part in z}
     seen = {part: _features(log_p[part], x[part]) for part in z}
-    logistic = two_stage_rejector(seen["val"], wrong["val"], cost=COST)
-    learned = learned_rejector(seen["val"], wrong["val"], generator, cost=COST)
+    fitted, held = slice(0, None, 2), slice(1, None, 2)
+    logistic = two_stage_rejector(seen["val"][fitted], wrong["val"][fitted], cost=COST)
+    learned = learned_rejector(seen["val"][fitted], wrong["val"][fitted], generator, cost=COST)
     scores = {
         "confidence": {part: log_p[part].amax(1) for part in z},
         "margin": {part: margin(log_p[part]) for part in z},
@@ -42,7 +43,7 @@ def measured(outputs: Mapping[str, Tensor], rows: Rows, generator: Generator) ->
     found: dict[str, float] = {}
     for name, score in scores.items():
         curve = risk_curve(score["test"], wrong["test"])
-        accepted = score["test"] >= threshold_at(score["val"], wrong["val"], COST)
+        accepted = score["test"] >= threshold_at(score["val"][held], wrong["val"][held], COST)
         found[f"reject_{name}_aurc"] = curve.aurc
         found[f"reject_{name}_accepted"] = float(accepted.double().mean())
         found[f"reject_{name}_risk"] = float(wrong["test"][accepted].mean()) if accepted.any() else 0.0

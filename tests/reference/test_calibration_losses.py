@@ -129,9 +129,9 @@ def test_mmce_is_the_double_sum_of_its_paper() -> None:
     wrong = [c for c, right in known if not right]
     n, m = len(sure), len(wrong)
     total = (
-        sum((1 - c) * (1 - d) * kernel(c, d) for c in sure for d in sure) / n**2
-        + sum(c * d * kernel(c, d) for c in wrong for d in wrong) / m**2
-        - 2 * sum((1 - c) * d * kernel(c, d) for c in sure for d in wrong) / (n * m)
+        sum((1 - c) * (1 - d) * kernel(c, d) for c in sure for d in sure) / n**4
+        + sum(c * d * kernel(c, d) for c in wrong for d in wrong) / m**4
+        - 2 * sum((1 - c) * d * kernel(c, d) for c in sure for d in wrong) / (n * m) ** 2
     )
     close(LOSSES["mmce_w"](logits, target, weight=3.0), plain + 3 * math.sqrt(total), 1e-8)
 
@@ -141,6 +141,14 @@ def test_weighted_mmce_of_one_group_alone_has_the_gradient_of_cross_entropy() ->
     for target in (logits.argmax(1), logits.argmin(1)):
         expected = slope(lambda z, y: PLAIN(z, y).mean(), logits, target)
         close(slope(LOSSES["mmce_w"], logits, target), expected)
+
+
+def test_smoothed_labels_of_calibration() -> None:
+    logits, target = batch()
+    log_p = logits.log_softmax(1)
+    mixed = 0.95 * torch.eye(logits.shape[1], dtype=torch.float64)[target] + 0.05 / logits.shape[1]
+    close(LOSSES["ls05"](logits, target), -(mixed * log_p).sum(1))
+    close(LOSSES["ls05"](logits, target, softening=0.0), PLAIN(logits, target))
 
 
 def test_adafocal_uses_the_gamma_of_the_bin_of_the_targets_probability() -> None:
@@ -191,7 +199,7 @@ def test_soft_bins_and_soft_rights_become_hard_ones(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(dece, "SHARP", 1e-4)
     close(membership(confidence), torch.eye(15, dtype=torch.float64), 1e-9)
     logits, target = 5 * torch.eye(6, dtype=torch.float64)[[0, 1, 2, 3]], torch.tensor([0, 1, 5, 4])
-    close(soft_right(logits, target), [1.0, 1.0, 0.0, 0.0], 1e-9)
+    close(soft_right(logits.softmax(1), target), [1.0, 1.0, 0.0, 0.0], 1e-9)
     wide = torch.tensor([[0.5, 0.0], [0.5, 0.0], [1.6, 0.0], [1.6, 0.0], [0.0, 1.0]], dtype=torch.float64)
     labels = torch.tensor([0, 1, 0, 0, 0])
     known = pairs(wide, labels)

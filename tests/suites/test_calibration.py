@@ -12,7 +12,7 @@ import torch
 import suites.calibration as calibration
 from lossboard import artifacts, board, environment, protocol, run, sources
 from lossboard.data import Dataset, load
-from lossboard.problem import stream
+from lossboard.problem import Outcome, stream
 from reference.methods import MethodError, UnknownMethod, calibrated, catalogue, find
 from reference.metrics.predictions import top_label
 from suites.calibration import charts, inputs, judging, networks, predictions, rejecting
@@ -206,6 +206,28 @@ def test_calibrators_change_what_they_say_they_change() -> None:
     for each in found.values():
         assert sum(each[f"bin{k:02}_n"] for k in range(1, 11)) == 359
         assert sum(each[f"bin{k:02}_right"] for k in range(1, 11)) == pytest.approx(359 * each["accuracy"])
+
+
+def test_bins_of_diagrams_have_every_row_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Confidences at the edges of bins too, where a mean of a bin may round past its edge."""
+    confidence = torch.tensor([k / 10 for k in range(1, 11) for _ in range(7)] + [0.35, 0.61], dtype=torch.float64)
+    right = (torch.arange(72) % 3 == 0).double()
+    monkeypatch.setattr(judging, "top_label", lambda log_p, target: (confidence, right))
+    p = torch.rand(72, 4, dtype=torch.float64, generator=stream("test"))
+    log_p, target = (p / p.sum(1, keepdim=True)).log(), torch.zeros(72, dtype=torch.int64)
+    found = judging.judged({"val": log_p, "test": log_p}, {"test": log_p}, target, target)
+    counts = [found[f"bin{k:02}_n"] for k in range(1, 11)]
+    assert counts == [7, 7, 7, 8, 7, 7, 8, 7, 7, 7]
+    assert sum(found[f"bin{k:02}_right"] for k in range(1, 11)) == right.sum()
+    assert sum(found[f"bin{k:02}_conf"] for k in range(1, 11)) == pytest.approx(float(confidence.sum()))
+
+
+def test_outputs_that_are_no_numbers_are_a_diverged_network() -> None:
+    outputs = {"val": torch.tensor([[0.0, float("inf")]]), "test": torch.zeros(1, 2)}
+    outcome = Outcome("ok", (0.5,), (0.5,), "0" * 12, 1.0, {}, outputs)
+    kept = networks._tensors(outcome)
+    assert kept.keys() == {"bits", "seconds"}
+    assert networks._tensors(replace(outcome, outputs={"val": torch.zeros(1, 2)})).keys() == {"bits", "seconds", "val"}
 
 
 def test_the_correctness_aware_calibrator_sees_copies() -> None:
