@@ -23,7 +23,7 @@ from suites.calibration.inputs import problem
 
 CODE = (  # whose change makes kept outputs others, beside the loss's own
     *("suites.calibration.inputs", "lossboard.problem", "lossboard.fleet", "lossboard.step", "lossboard.native"),
-    *("lossboard.train", "kernels.mlp", "reference.models.mlp", "reference.models.cnn", "reference.models.resnet"),
+    *("lossboard.train", "kernels.mlp", "kernels.cnn", "reference.models.mlp", "reference.models.resnet"),
 )
 Key = tuple[str, int, int, str]  # task id, seed, trial, training loss
 
@@ -104,11 +104,14 @@ def _outcomes(cells: Sequence[Cell], context: Context, with_copies: bool) -> lis
 
 def _maker(task: Task, shape: torch.Size) -> Callable[[int, Generator], nn.Module]:
     """What makes a network for such images (rows, channels, height, width), with so many outputs."""
-    from reference.models.cnn import CNN
+    from kernels.cnn import FastCNN
     from reference.models.resnet import resnet18
 
     known: dict[str, Callable[[int, Generator], nn.Module]]
-    known = {"cnn": functools.partial(CNN, shape[1], shape[2]), "resnet18": functools.partial(resnet18, shape[1])}
+    known = {
+        "cnn": functools.partial(FastCNN, shape[1], shape[2]),
+        "resnet18": functools.partial(resnet18, shape[1]),
+    }
     if task.model.kind not in known:
         raise UsageError(f"model kind '{task.model.kind}'; {nearest(task.model.kind, ('mlp', *known))}")
     return known[task.model.kind]

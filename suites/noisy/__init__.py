@@ -77,12 +77,12 @@ def run(unit: Unit, context: Context) -> Iterable[Record]:
 
 def networks(channels: int, side: int) -> dict[str, Callable[[int, Generator], nn.Module]]:
     """Kind of model -> the network for such images with so many outputs, its weights drawn from the generator."""
-    from reference.models.cnn import CNN
+    from kernels.cnn import FastCNN
     from reference.models.cnn8 import CNN8
     from reference.models.resnet import resnet18, resnet34
 
     return {
-        "cnn": functools.partial(CNN, channels, side),
+        "cnn": functools.partial(FastCNN, channels, side),
         "cnn8": functools.partial(CNN8, channels, side),
         "resnet18": functools.partial(resnet18, channels),
         "resnet34": functools.partial(resnet34, channels),

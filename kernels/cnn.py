@@ -1,0 +1,21 @@
+"""The small convolutional network of ``reference.models.cnn`` on kernels of our own."""
+
+from torch import Tensor
+
+from kernels.pooling import pooled_relu
+from kernels.stem import stem
+from reference.models.cnn import CNN
+
+
+class FastCNN(CNN):
+    """The same network from the same generator, its outputs equal to rounding.
+
+    Twice as fast to train on a processor, on grey images and channels last. Not differentiable twice there; with
+    respect to its images it is.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = stem(x, self.first.weight, self.first.bias)  # type: ignore[arg-type]  # it has a bias
+        x = pooled_relu(self.second(x))
+        x = self.hidden(x.flatten(1)).relu_()
+        return self.head(x)

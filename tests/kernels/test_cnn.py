@@ -1,0 +1,76 @@
+"""The fast convolutional network: its first layer against torch in float64, and the whole against the plain one."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from kernels.cnn import FastCNN
+from kernels.stem import stem
+from reference.models.cnn import CNN
+
+
+def drawn(n=3, side=28, channels=16, seed=0):
+    """x (N, 1, side, side), weight, bias, and an upstream gradient; float32."""
+    g = torch.Generator().manual_seed(seed)
+    shapes = (n, 1, side, side), (channels, 1, 3, 3), (channels,), (n, channels, side // 2, side // 2)
+    return [torch.randn(shape, generator=g) for shape in shapes]
+
+
+def plain(x, weight, bias):
+    return F.max_pool2d(F.conv2d(x, weight, bias, padding=1), 2).relu()
+
+
+def derived(function, x, weight, bias, upstream, inputs=False):
+    leaves = [tensor.clone().requires_grad_() for tensor in (weight, bias)]
+    x = x.clone().requires_grad_(inputs)
+    y = function(x, *leaves)
+    return [y.detach(), *torch.autograd.grad(y, [*leaves, x] if inputs else leaves, upstream)]
+
+
+@pytest.mark.parametrize("inputs", [False, True], ids=["weights", "inputs too"])
+@pytest.mark.parametrize("shape", [(3, 28, 16), (1, 2, 16), (5, 6, 32), (2, 14, 64), (4, 10, 8)])
+def test_the_first_layer_is_torchs(shape, inputs):
+    given = drawn(*shape)
+    exact = derived(plain, *(tensor.double() for tensor in given), inputs=inputs)
+    for found, truth in zip(derived(stem, *given, inputs=inputs), exact, strict=True):
+        assert found.dtype is torch.float32
+        assert (found - truth).abs().max() <= 2e-6 * max(1.0, truth.abs().max().item())
+
+
+def test_equal_values_share_no_gradient():
+    """On a constant image all four values of a pooled pixel are the same inside: the first gets the gradient."""
+    x = torch.ones(1, 1, 8, 8)
+    _, weight, bias, upstream = drawn(1, 8)
+    ours, theirs = (derived(function, x, weight, bias, upstream) for function in (stem, plain))
+    for found, truth in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(found, truth, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_no_number_spreads_as_in_torch(value):
+    x, weight, bias, upstream = drawn()
+    x[1, 0, 5, 7] = value
+    expected, found = derived(plain, x, weight, bias, upstream), derived(stem, x, weight, bias, upstream)
+    assert torch.equal(expected[0].isnan(), found[0].isnan())
+    assert all(tensor.isnan().any() for tensor in found[1:]) == all(tensor.isnan().any() for tensor in expected[1:])
+
+
+def test_a_row_does_not_depend_on_the_others():
+    x, weight, bias, _ = drawn(6)
+    assert torch.equal(stem(x, weight, bias)[2:4], stem(x[2:4], weight, bias))
+
+
+def test_the_network_is_the_plain_one_to_rounding():
+    found = []
+    for kind in (CNN, FastCNN):
+        model = kind(1, 28, 10, torch.Generator().manual_seed(0)).to(memory_format=torch.channels_last)
+        x = torch.rand(9, 1, 28, 28, generator=torch.Generator().manual_seed(1))
+        logits = model(x)
+        gradients = torch.autograd.grad(logits.square().mean(), list(model.parameters()))
+        with torch.no_grad():
+            found.append([logits.detach(), *gradients, model(x)])
+    for expected, fast in zip(*found, strict=True):
+        torch.testing.assert_close(fast, expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(found[1][0], found[1][-1]), "with and without gradients"
