@@ -194,14 +194,16 @@ class _State:
         }
         self.kept = [{name: rows.to(device) for name, rows in run.problem.kept.items()} for run in runs]
         held = torch.cat([self.rows["val"], self.rows["test"]], 1)
-        self.evaluated = [(rows, self.targets.wanted(rows)) for rows in self._chunks(held)]
+        own_kernels = native.usable(self.features)
+        alone = own_kernels and not method.link and not isinstance(first, MultiLabel)
+        piece = held.shape[1] if alone else None  # own kernels that judge take a few rows at a time themselves
+        self.evaluated = [(rows, self.targets.wanted(rows)) for rows in self._chunks(held, piece)]
         self.batch = batch_size(recipe, self.rows["train"].shape[1])
         self.order, self.draws = ([run.stream(name) for run in runs] for name in ("batches", "draws"))
         self.memory = self._memory(dtype)
         self.told = self._told(dtype)
         self.adapted = self._adapted(dtype)
         step = Step(method, recipe.momentum, recipe.weight_decay, layers)
-        own_kernels = native.usable(self.features)
         shapes = (self.features.shape, dtype, self.classes, self.batch, self.evaluated[0][0].shape)
         key = (method.function, method.correction, recipe, self.layout, shapes, device, own_kernels)
         made: Callable[..., tuple[Callable[..., Any], ...]] = tuple
@@ -311,13 +313,13 @@ class _State:
         scores = self.said(self.rows[part][r : r + 1], r)
         return scores if self.method.link or isinstance(self.runs[r].problem, MultiLabel) else log_softmax(scores)
 
-    def _chunks(self, rows: Tensor) -> list[Tensor]:
+    def _chunks(self, rows: Tensor, most: int | None = None) -> list[Tensor]:
         """Rows (R, n) in pieces of one width, a multiple of 16 (64 bytes in every slot), filled up with the first row.
 
-        The width is that of a run alone: 64 to 256 rows, fewer where they have many features.
+        The width, about ``most``, is that of a run alone: 64 to 256 rows, fewer where they have many features.
         """
         count = rows.shape[1]
-        most = min(256, max(64, 8192 // self.features.shape[1]))
+        most = most or min(256, max(64, 8192 // self.features.shape[1]))
         width = _up(-(-count // -(-count // most)), ALIGN)
         filled = torch.cat([rows, rows[:, :1].expand(-1, -count % width)], 1)
         return [part.contiguous() for part in filled.split(width, 1)]
