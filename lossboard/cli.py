@@ -39,6 +39,9 @@ TrackName = Annotated[str, typer.Option("--track", help="How far: quick, cpu, ..
 Only = Annotated[str | None, typer.Option("--only", help="Method ids, separated by commas.")]
 Seeds = Annotated[str | None, typer.Option("--seeds", help="Seeds, separated by commas.")]
 Tasks = Annotated[str | None, typer.Option("--tasks", help="Tasks, or datasets for all of theirs, by commas.")]
+Shard = Annotated[
+    str | None, typer.Option("--shard", help="One of several shares of the cells: 2/8 is the second of 8.")
+]
 INTERRUPTED = 130
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
@@ -259,29 +262,53 @@ def plan(
     only: Only = None,
     seeds: Seeds = None,
     tasks: Tasks = None,
+    shard: Shard = None,
+    workers: Annotated[int, typer.Option("--workers", min=0, help="For so many processes; 0: one a core.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """What a run would do: cells done, stale, failed and missing, and the time it may take."""
-    from lossboard import run
+    from lossboard import planning, run
 
     pinned = protocol.load(suite)
     methods = _selection(pinned, only)
-    chosen = pinned.track(track)
-    among = _of_tasks(tasks, (task.name for task in chosen.tasks))
-    cells = [cell for cell in pinned.cells(chosen, methods, _seeds(seeds)) if among(cell.task.name)]
+    cells = _asked(pinned, pinned.track(track), methods, seeds, tasks, shard)
     local = _local(suite)
     result = run.plan(cells, methods, local, _machine(pinned))
-    seconds = run.estimate_s(result.todo, local) or run.estimate_s(result.todo, _published(suite))
-    seconds = seconds or sum(unit.cost for unit in run.suite_module(suite).group(result.todo))
-    jobs = 1 if pinned.alone else default_jobs()
+    each = planning.seconds(pinned, result.todo, local, _published(suite))
+    units = [sum(each[cell.key] for cell in unit.cells) for unit in run.suite_module(suite).group(result.todo)]
+    jobs = 1 if pinned.alone else workers or default_jobs()
+    seconds, wall = sum(units), planning.wall_s(units, jobs)
     counts = {"cells": len(cells), "done": len(result.done), "stale": len(result.stale)}
     counts |= {"failed": len(result.failed), "missing": len(result.missing)}
     if as_json:
-        print(json.dumps(counts | {"seconds": seconds, "jobs": jobs}))
+        print(json.dumps(counts | {"seconds": seconds, "jobs": jobs, "units": len(units), "wall_s": wall}))
         return
     show.console.print(f"{suite} {track}: " + ", ".join(f"{count:,} {name}" for name, count in counts.items()))
     if result.todo:
-        show.console.print(f"about {show.duration(seconds / jobs)} with {_processes(jobs)}")
+        show.console.print(f"about {show.duration(wall)} with {_processes(jobs)}")
+        if jobs > 1 and max(units) > 1.1 * seconds / jobs:
+            longest = show.duration(max(units))
+            show.console.print(f"the largest of {len(units):,} units takes {longest}: more processes save nothing")
+
+
+def _asked(
+    suite: protocol.Suite,
+    track: protocol.Track,
+    methods: dict[str, Method],
+    seeds: str | None,
+    tasks: str | None,
+    shard: str | None,
+) -> list[protocol.Cell]:
+    """The cells of a track that options ask for."""
+    from lossboard import planning
+
+    among = _of_tasks(tasks, (task.name for task in track.tasks))
+    cells = [cell for cell in suite.cells(track, methods, _seeds(seeds)) if among(cell.task.name)]
+    if shard is None:
+        return cells
+    if suite.alone:
+        raise UsageError(f"--shard: records of '{suite.name}' are one machine's; run it whole on each")
+    return planning.shared(suite, cells, planning.Share.of(shard))
 
 
 def _machine(suite: protocol.Suite) -> str:
@@ -314,39 +341,64 @@ def run(
     fill: Annotated[
         bool, typer.Option("--fill", help="Leave out cells that have a published record (for maintainers).")
     ] = False,
+    shard: Shard = None,
+    pool: Annotated[str, typer.Option("--pool", help="What hands units to workers: loky, dask or ray.")] = "loky",
+    gpus: Annotated[float, typer.Option("--gpus", min=0, help="GPUs that a unit asks of Dask or Ray.")] = 0,
+    budget: Annotated[
+        str | None, typer.Option("--budget", help="Whole seeds, cheapest first, for such a time: 10m, 2h.")
+    ] = None,
     page: Annotated[bool, typer.Option(help="Build the page at the end.")] = True,
 ) -> None:
     """Measure every cell of a track that this machine has not measured with this code; end with the board."""
+    from lossboard import planning, pools
     from lossboard import run as running
     from lossboard.environment import provenance
-    from lossboard.pools import alone, loky
 
     pinned = protocol.load(suite)
     chosen = pinned.track(track)
     machine = _machine(pinned)
     methods = _selection(pinned, only)
     wanted = _seeds(seeds)
-    among = _of_tasks(tasks, (task.name for task in chosen.tasks))
-    cells = asked = [cell for cell in pinned.cells(chosen, methods, wanted) if among(cell.task.name)]
+    budget_s = None if budget is None else planning.duration_s(budget)
+    hand_over = pools.named(pool, gpus)
+    if pinned.alone:
+        if pool != "loky":
+            raise UsageError(f"--pool: '{suite}' measures one unit at a time, with this machine to itself")
+        hand_over = pools.alone
+    cells = asked = _asked(pinned, chosen, methods, seeds, tasks, shard)
     if fresh:
         records.set_aside(paths.units(suite), {cell.key for cell in cells}, machine)
     if fill:
         published = running.plan(cells, methods, _published(suite), machine)
         cells = [cell for cell in cells if cell.key not in published.done]
-    todo = running.plan(cells, methods, _local(suite), machine).todo
+    local = _local(suite)
+    todo = running.plan(cells, methods, local, machine).todo
     jobs = 1 if pinned.alone else jobs or default_jobs()
-    pool = alone if pinned.alone else loky
-    if todo:
-        _announce_data(pinned, todo)
-        cost = sum(unit.cost for unit in running.suite_module(suite).group(todo))
-        with show.progress(f"{suite} {track}", len(todo), cost) as report:
+
+    def measure(part: list[protocol.Cell]) -> None:
+        cost = sum(unit.cost for unit in running.suite_module(suite).group(part))
+        said = provenance(pinned.alone)
+        with show.progress(f"{suite} {track}", len(part), cost) as report:
             done = running.execute(
-                pinned, cells, methods=methods, provenance=provenance(pinned.alone), pool=pool, jobs=jobs, report=report
+                pinned, part, methods=methods, provenance=said, pool=hand_over, jobs=jobs, report=report
             )
         rate = done.cells / max(done.seconds, 1e-9)
         show.console.print(
             f"{done.cells:,} cells in {show.duration(done.seconds)} with {_processes(jobs)} ({rate:.1f} a second)"
         )
+
+    if todo:
+        _announce_data(pinned, todo)
+    if todo and budget_s is None:
+        measure(todo)
+    elif todo and budget_s is not None:
+        each = planning.seconds(pinned, todo, local, _published(suite))
+        left = planning.spend(budget_s, planning.seed_blocks(todo, each), measure, jobs)
+        if left:
+            later = {cell.key for block in left for cell in block.cells}
+            cells = [cell for cell in cells if cell.key not in later]
+            wait = show.duration(sum(block.seconds for block in left) / jobs)
+            show.console.print(f"left for another time: {len(later):,} cells, about {wait}")
     else:
         show.console.print(f"all {len(cells):,} cells are done; --fresh measures them again")
     local = _local(suite)
