@@ -1,8 +1,8 @@
 """What one driver carries: units that each pool hands to its workers and takes back in a second, cells planned in one.
 
-Workers make up their records, so that what is timed is the way there and back: a unit of 210 cells, as a fleet of small
-networks is, and one of a single cell, as a larger network is. The last column is what a run of units of one second takes
-beyond them, without the start of the workers.
+Workers make up their records, so that what is timed is the way there and back: a unit of 210 cells, as a fleet of
+small networks is, and one of a single cell, as a larger network is. The last column is what a run of units of one
+second takes beyond them, without the start of the workers.
 
     python -m benchmarks.handover                 every pool that is installed, two workers each
     python -m benchmarks.handover --jobs 8
@@ -51,7 +51,7 @@ def main() -> None:
             _, few = _rate(pool, pretend, singles, jobs)
             beyond = 1 / (_rate(pool, slow, single[: SLOW * jobs], jobs)[1] / jobs) - 1
             print(
-                f"{name}: starts in {start_s:.1f} s; {many:,.0f} units of 210 cells a second ({210 * many:,.0f} cells), "
+                f"{name}: starts in {start_s:.1f} s; {many:,.0f} units of 210 cells a second, "
                 f"{few:,.0f} units of one cell; {beyond:.1%} beyond units of one second"
             )
 

@@ -1,5 +1,5 @@
-"""The command line: list, new, check, plan, run, why, board, compare, claims, reproduce, submit, inspect,
-publish, data.
+"""The command line: list, new, check, plan, run, why, board, compare, claims, reproduce, submit, inspect, export,
+publish, nightly, review, data.
 
 Exit codes: 0 fine, 1 a check failed, 2 usage, 3 could not measure, 130 interrupted.
 """
@@ -639,12 +639,13 @@ def reproduce(
     tasks: Tasks = None,
     jobs: Annotated[int, typer.Option("--jobs", min=0, help="Worker processes; 0: one a core.")] = 0,
     draw: Annotated[int | None, typer.Option("--draw", help="A number that fixes the drawing.")] = None,
+    since: Annotated[str | None, typer.Option("--since", help="Of batches added since a git revision.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep what was found under results/, to be committed.")] = False,
 ) -> None:
     """Measure published cells again from what their records say: bitwise, within tolerance, or differs, and why."""
     from rich.progress import track as bar
 
-    from lossboard import board, explain, reproduced, reproduction
+    from lossboard import board, explain, inspection, reproduced, reproduction
     from lossboard.environment import provenance
     from lossboard.pools import alone, loky
 
@@ -652,6 +653,9 @@ def reproduce(
     suite = named.suite if named else protocol.load(what)
     methods = _selection(suite, named.method if named else only)
     published = records.of_machine(_published(suite.name), _machine(suite))
+    if since is not None:
+        added = {path.stem for path in inspection.added_since(since)[0]}
+        published = [record for record in published if record.header and record.header.file in added]
     found = reproduction.reproducible(suite, published, methods, board.currency(suite))
     wanted = {task.id: task for task in suite.track(track).tasks} if track else suite.tasks
     among = _of_tasks(tasks, (task.name for task in wanted.values()))
@@ -672,20 +676,38 @@ def reproduce(
     show.console.print(f"{len(done)} of {len(found):,} cells: " + ", ".join(f"{n} {v}" for v, n in verdicts.items()))
     if keep:
         show.console.print(str(reproduced.keep(suite, done, said).relative_to(paths.root())), soft_wrap=True)
-    if verdicts[reproduced.DIFFERS]:
-        raise CheckFailed(f"{verdicts[reproduced.DIFFERS]} of {len(done)} cells differ")
+    if wrong := reproduction.off(suite, done):
+        raise CheckFailed(wrong)
 
 
 @app.command()
-def submit(suite: SuiteName, track: TrackName = "quick", only: Only = None) -> None:
-    """Seal this machine's records of a track into batches under results/, ready for a pull request."""
-    from lossboard import submission
+def submit(
+    suite: SuiteName,
+    track: TrackName = "quick",
+    only: Only = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Leave out tasks of which a seed or trial is missing.")
+    ] = False,
+) -> None:
+    """Seal this machine's records of a track into batches under results/, for a pull request, and inspect them."""
+    from lossboard import inspection, submission
 
     pinned = protocol.load(suite)
-    for sealed in submission.submit(pinned, pinned.track(track), _selection(pinned, only), _local(suite)):
-        show.console.print(f"{sealed.path.relative_to(paths.root())}  {sealed.cells:,} cells", soft_wrap=True)
-        if sealed.failed:
-            show.warn(f"{sealed.path.name}: {sealed.failed} cells failed; boards show them, and rank nothing by them")
+    sealed = []
+    for each in submission.submit(pinned, pinned.track(track), _selection(pinned, only), _local(suite), whole):
+        sealed.append(each.path)
+        show.console.print(f"{each.path.relative_to(paths.root())}  {each.cells:,} cells", soft_wrap=True)
+        if each.failed:
+            show.warn(f"{each.path.name}: {each.failed} cells failed; boards show them, and rank nothing by them")
+    faults = [fault for path in sealed for fault in inspection.inspect(path, sealed)]
+    for fault in faults:
+        show.warn(fault)
+    if faults:
+        raise CheckFailed("sealed, but a pull request with these batches would be refused: mend it, or leave them out")
+    if sealed:
+        show.console.print("inspected, nothing wrong: commit these files as they are")
+    else:
+        show.console.print("no task is whole that is not published")
 
 
 @app.command()
@@ -725,6 +747,40 @@ def publish(
     _measure_theory()
     found = {name: _published(name) + (_local(name) if local else []) for name in protocol.available()}
     show.console.print(f"site: {build(out or paths.site(), found)}", soft_wrap=True)
+
+
+# -- routines --------------------------------------------------------------------------------------
+
+
+@app.command()
+def nightly(
+    budget: Annotated[str, typer.Option("--budget", help="For what is missing: 10m, 2h.")] = "10m",
+    tracks: Annotated[str, typer.Option("--tracks", help="Of every suite that has them, by commas.")] = "quick,cpu",
+    sample: Annotated[int, typer.Option("--sample", min=1, help="Cells of each suite that are reproduced.")] = 10,
+    jobs: Annotated[int, typer.Option("--jobs", min=0, help="Worker processes; 0: one a core.")] = 0,
+    submit: Annotated[bool, typer.Option("--submit", help="Seal what is whole, and keep what was reproduced.")] = False,
+    asv: Annotated[bool, typer.Option(help="Measure how fast this commit is, and the one before it.")] = True,
+    site: Annotated[str, typer.Option("--site", help="Where the site is built.")] = "_site",
+) -> None:
+    """What a night does: fill suites within a budget, measure performance, reproduce a sample, build the site."""
+    from lossboard import planning, steps
+
+    named = [part.strip() for part in tracks.split(",")]
+    steps.nightly(planning.duration_s(budget), named, sample, jobs, submit=submit, asv=asv, site=site)
+    show.console.print("all was measured, and nothing is wrong")
+
+
+@app.command()
+def review(
+    since: Annotated[str, typer.Option("--since", help="The git revision that a branch is compared with.")] = "main",
+    sample: Annotated[int, typer.Option("--sample", min=1, help="Cells of each suite that are measured again.")] = 10,
+    out: Annotated[Path | None, typer.Option("--out", help="A folder for what each step says.")] = None,
+) -> None:
+    """Judge what a branch adds: contract, card and smoke board of its losses; its records, some measured again."""
+    from lossboard import steps
+
+    steps.review(since, sample, out)
+    show.console.print("nothing wrong")
 
 
 # -- data ------------------------------------------------------------------------------------------

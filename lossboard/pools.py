@@ -131,7 +131,7 @@ def ray(work: Callable[[Any], Any], items: Iterable[Any], jobs: int, gpus: float
         raise WorkerDied(str(lost[0][0]).split("\n")[0], [item for _, item in lost])
 
 
-POOLS = {"loky": loky, "dask": dask, "ray": ray}
+POOLS: dict[str, Callable[..., Iterator[Any]]] = {"loky": loky, "dask": dask, "ray": ray}
 PACKAGES = {"dask": "distributed", "ray": "ray"}
 
 
