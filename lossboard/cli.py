@@ -749,6 +749,21 @@ def publish(
     show.console.print(f"site: {build(out or paths.site(), found)}", soft_wrap=True)
 
 
+@app.command()
+def export(
+    out: Annotated[
+        Path | None, typer.Argument(help="The file; .lossboard/lossboard-<commit>.tar if not given.")
+    ] = None,
+) -> None:
+    """Code, pins and published records of this commit as one archive, the same bytes wherever it is made."""
+    from lossboard.export import export as written
+
+    done = written(out)
+    show.console.print(f"{done.path}: {done.files:,} files, {done.records:,} records", soft_wrap=True)
+    if done.superseded:
+        show.console.print(f"{done.superseded:,} batches are superseded; MANIFEST.json in it names them")
+
+
 # -- routines --------------------------------------------------------------------------------------
 
 
