@@ -339,7 +339,7 @@ def run(
         bool, typer.Option("--fresh", help="Measure again what is done (old records are set aside).")
     ] = False,
     fill: Annotated[
-        bool, typer.Option("--fill", help="Leave out cells that have a published record (for maintainers).")
+        bool, typer.Option("--fill", help="Leave out cells that have a published record (for maintainers); no board.")
     ] = False,
     shard: Shard = None,
     pool: Annotated[str, typer.Option("--pool", help="What hands units to workers: loky, dask or ray.")] = "loky",
@@ -400,9 +400,11 @@ def run(
             wait = show.duration(sum(block.seconds for block in left) / jobs)
             show.console.print(f"left for another time: {len(later):,} cells, about {wait}")
     else:
-        show.console.print(f"all {len(cells):,} cells are done; --fresh measures them again")
+        other = " or published" if fill else "; --fresh measures them again"
+        show.console.print(f"all {len(asked):,} cells are done{other}")
     local = _local(suite)
-    _conclude(pinned, chosen, methods, local, wanted, page, {cell.key for cell in asked})
+    if not fill:
+        _conclude(pinned, chosen, methods, local, wanted, page, {cell.key for cell in asked})
     _complain(pinned, cells, local)
 
 
