@@ -56,7 +56,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = root / "reference" / "losses" / f"{ID}.py"
     text = path.read_text().replace("(Authors, Venue Year, arXiv:0000.00000)", "(Me & You, Nowhere 2026)")
     path.write_text(text.replace("/ q\n", "/ (1.5 * q)\n").replace("{q}", "{1.5 q}"))
-    assert "finite at extreme logits" in _done(root, "check", ID)
+    assert "memory" in _done(root, "check", ID), "the last line of the card"
     _commit(root, "Made-up loss")
     assert ID in _done(root, "run", "noisy", "--only", f"ce,{ID}", "--no-page")
     assert "inspected, nothing wrong" in _done(root, "submit", "noisy", "--only", f"ce,{ID}")
@@ -124,7 +124,7 @@ def test_a_control_that_is_off_is_refused(root: Path) -> None:
         _tampered(root, "ce", worse) as control,
         _tampered(root, ID, lambda top, rows: top.update(control=control.stem)) as path,
     ):
-        assert "the control is off on digits/clean" in _refused(root, path, control)
+        assert "the control is off on digits/class-0.1" in _refused(root, path, control)
 
 
 def test_a_batch_in_another_methods_folder_is_refused(root: Path) -> None:
