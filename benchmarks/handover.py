@@ -38,7 +38,7 @@ def main() -> None:
     cells = suite.cells(suite.track(TRACK), methods)
     provenance = Provenance("0" * 40, False, {"python": "3"}, "2026-01-01T00:00:00Z")
     planned = run._jobs(suite, cells, methods, provenance, Path("/nowhere"))
-    planning.seed_blocks(cells, planning.seconds(suite, cells))
+    planning.seed_blocks(cells, planning.seconds(suite, cells, []))
     rate = len(cells) / (time.perf_counter() - start)
     print(f"planning: {rate:,.0f} cells a second")
     fleets = [planned[i % len(planned)] for i in range(FLEETS)]

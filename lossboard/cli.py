@@ -274,7 +274,7 @@ def plan(
     cells = _asked(pinned, pinned.track(track), methods, seeds, tasks, shard)
     local = _local(suite)
     result = run.plan(cells, methods, local, _machine(pinned))
-    each = planning.seconds(pinned, result.todo, local, _published(suite))
+    each = planning.seconds(pinned, result.todo, [*local, *_published(suite)])
     units = [sum(each[cell.key] for cell in unit.cells) for unit in run.suite_module(suite).group(result.todo)]
     jobs = 1 if pinned.alone else workers or default_jobs()
     seconds, wall = sum(units), planning.wall_s(units, jobs)
@@ -392,7 +392,7 @@ def run(
     if todo and budget_s is None:
         measure(todo)
     elif todo and budget_s is not None:
-        each = planning.seconds(pinned, todo, local, _published(suite))
+        each = planning.seconds(pinned, todo, [*local, *_published(suite)])
         left = planning.spend(budget_s, planning.seed_blocks(todo, each), measure, jobs)
         if left:
             later = {cell.key for block in left for cell in block.cells}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import re
 import time
 from collections import defaultdict
@@ -19,19 +20,18 @@ UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 # -- how long --------------------------------------------------------------------------------------
 
 
-def seconds(suite: Suite, cells: Sequence[Cell], *known: Iterable[Record]) -> dict[Key, float]:
+def seconds(suite: Suite, cells: Sequence[Cell], known: Iterable[Record]) -> dict[Key, float]:
     """Processor seconds that each cell may take.
 
-    From past records of the same method and task, else of the task, else of any: the first of ``known`` that has some
-    of these tasks. Where none has, what the suite says of its units.
+    The mean of past records of the same method and task, else of the task. Where there is none, what the suite says of
+    its units, times what the others take of that.
     """
-    for found in known:
-        mean = _means(found)
-        if any(cell.task.id in mean for cell in cells):
-            rest = sum(mean.values()) / len(mean)
-            return {c.key: mean.get((c.method, c.task.id), mean.get(c.task.id, rest)) for c in cells}
-    units = suite_module(suite.name).group(cells)
-    return {cell.key: unit.cost / len(unit.cells) for unit in units for cell in unit.cells}
+    mean = _means(known)
+    said = {c.key: unit.cost / len(unit.cells) for unit in suite_module(suite.name).group(cells) for c in unit.cells}
+    seen = {c.key: mean.get((c.method, c.task.id), mean.get(c.task.id, math.nan)) for c in cells}
+    measured = [key for key, value in seen.items() if not math.isnan(value)]
+    scale = sum(seen[key] for key in measured) / (sum(said[key] for key in measured) or 1.0) if measured else 1.0
+    return {key: value if not math.isnan(value) else said[key] * scale for key, value in seen.items()}
 
 
 def _means(known: Iterable[Record]) -> dict[Any, float]:
@@ -163,17 +163,17 @@ def spend(
 ) -> list[SeedBlock]:
     """Measure whole blocks in order while there is time; returns those that were not begun.
 
-    Several are handed over at once, for at most half of the time that is left, and the next by what these took. Costs
-    alone decide, never a result: no interval is biased by when this stops.
+    Several are handed over at once: first for an eighth of the time, then, by what these took, for half of what is
+    left. Costs alone decide, never a result: no interval is biased by when this stops.
     """
     end = clock() + budget_s
-    left, slower = list(blocks), 1.0
+    left, slower, part = list(blocks), 1.0, 1 / 8
     while left:
         time_left = end - clock()
         count, planned = 0, 0.0
         for block in left:
             planned += block.seconds
-            if slower * planned / workers > (time_left / 2 if count else time_left):
+            if slower * planned / workers > time_left * (part if count else 1):
                 break
             count += 1
         if not count:
@@ -181,5 +181,5 @@ def spend(
         chosen, left = left[:count], left[count:]
         start = clock()
         measure([cell for block in chosen for cell in block.cells])
-        slower = (clock() - start) * workers / max(sum(block.seconds for block in chosen), 1e-9)
+        part, slower = 1 / 2, (clock() - start) * workers / max(sum(block.seconds for block in chosen), 1e-9)
     return left

@@ -111,6 +111,9 @@ def ray(work: Callable[[Any], Any], items: Iterable[Any], jobs: int, gpus: float
     os.environ.update(ONE_THREAD)
     here = {"num_cpus": jobs, "include_dashboard": False, "object_store_memory": 100 * 2**20}
     engine.init(log_to_driver=False, logging_level="error", **({} if os.environ.get("RAY_ADDRESS") else here))
+    if not os.environ.get("RAY_ADDRESS") and gpus > engine.cluster_resources().get("GPU", 0):
+        engine.shutdown()
+        raise UsageError(f"--gpus {gpus:g}: Ray finds fewer on this machine")
     one_thread = _OneThread(work)
     task = engine.remote(max_retries=3, num_cpus=1, num_gpus=gpus)(lambda item: one_thread(item))
     lost = []

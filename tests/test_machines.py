@@ -83,6 +83,18 @@ def test_a_pool_gives_every_result_once_and_hands_errors_on(pool: str, monkeypat
         list(hand_over(_twice, [1, -1], 2))
 
 
+@installed("dask")
+def test_gpus_are_a_resource_of_dask_that_its_workers_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    assert sorted(pools.named("dask", gpus=0.5)(_twice, range(4), 2)) == [0, 2, 4, 6]
+
+
+@installed("ray")
+def test_gpus_that_ray_does_not_find_are_not_waited_for() -> None:
+    with pytest.raises(UsageError, match="--gpus 1000: Ray finds fewer"):
+        list(pools.named("ray", gpus=1000)(_twice, range(4), 2))
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import pytest
 import toy
 
-from lossboard import planning, protocol
+from lossboard import planning, protocol, run
 from lossboard.errors import UsageError
 from lossboard.planning import Share
 from lossboard.protocol import Cell
@@ -127,6 +127,28 @@ def test_a_budget_too_small_for_any_seed_measures_none() -> None:
     cells = _cells(2, ["a"], 2)
     blocks = planning.seed_blocks(cells, dict.fromkeys((cell.key for cell in cells), 100.0))
     assert planning.spend(1.0, blocks, lambda part: pytest.fail("none fits"), 1) == blocks
+
+
+def test_times_come_from_records_and_else_from_the_suite_in_proportion(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOSSBOARD_ROOT", str(root))
+
+    class Costs:
+        """A unit for each cell: dear tasks are said to take 8 seconds, cheap ones 2."""
+
+        @staticmethod
+        def group(cells):
+            return [protocol.Unit((cell,), 8.0 if cell.task.name.endswith("dear") else 2.0) for cell in cells]
+
+    monkeypatch.setattr(planning, "suite_module", lambda name: Costs)
+    cells = _cells(2, ["dear", "cheap"], 2)
+    record = {c.key: run.recorded(c, "ok", {}, seconds=3.0 + c.seed) for c in cells}
+    own = [record[c.key] for c in cells if c.method == "m0" and c.task.name.endswith("cheap")]
+    found = planning.seconds(protocol.load("toy"), cells, own)
+    assert {found[c.key] for c in cells if c.task.name.endswith("cheap")} == {3.5}, "the mean of 3 and 4"
+    assert {found[c.key] for c in cells if c.task.name.endswith("dear")} == {8 * 3.5 / 2}
+    assert set(planning.seconds(protocol.load("toy"), cells, []).values()) == {8.0, 2.0}
 
 
 def test_run_with_a_budget_leaves_whole_seeds_for_another_time(root: Path) -> None:
