@@ -77,7 +77,10 @@ def nightly(
     parts = [(name, track) for track in tracks for name, suite in suites.items() if track in suite.tracks]
     end = time.monotonic() + budget_s
     for number, (name, track) in enumerate(parts):
-        share = max(1, round((end - time.monotonic()) / (len(parts) - number)))
+        share = round((end - time.monotonic()) / (len(parts) - number))
+        if share < 1:
+            print(f"== fill {name} {track}: no time is left for it tonight", flush=True)
+            continue
         options = ["--track", track, "--fill", "--budget", f"{share}s", "--jobs", str(jobs), "--no-page"]
         steps.run(f"fill {name} {track}", "run", name, *options)
     if asv:

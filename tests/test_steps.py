@@ -63,6 +63,13 @@ def test_a_short_night_seals_no_part_of_a_task(root: Path) -> None:
     assert sorted(Path(name).parent.name for name in added) == ["one", "three"]
 
 
+def test_a_night_without_time_measures_nothing_and_checks_the_rest(root: Path) -> None:
+    night = _night(root, "--budget", "0s")
+    assert night.returncode == 0, night.stdout + night.stderr
+    assert "fill toy quick: no time is left for it tonight" in night.stdout
+    assert "3 of 20 cells: 3 bitwise" in night.stdout
+
+
 def test_a_night_is_red_when_something_could_not_be_measured(root: Path) -> None:
     (root / "two-1").write_text("raise")
     night = _night(root, "--budget", "5m")
