@@ -74,11 +74,12 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and types."""
+    """Check style, types and workflows."""
     python = environment(session)
     session.run(python, "-m", "ruff", "check", external=True)
     session.run(python, "-m", "ruff", "format", "--check", external=True)
     session.run(python, "-m", "mypy", external=True)
+    session.run(str(ENV / "bin" / "zizmor"), "--offline", "--quiet", ".github/workflows", external=True)
 
 
 @nox.session
@@ -97,6 +98,45 @@ def site(session: nox.Session) -> None:
         with contextlib.suppress(KeyboardInterrupt):
             if subprocess.run(server).returncode:
                 session.error("the server did not start; perhaps something else listens on port 8000")
+
+
+@nox.session
+def nightly(session: nox.Session) -> None:
+    """What a night does, on a GPU or not: nox -s nightly -- --budget 10m; --help lists its options."""
+    session.run(environment(session), "-m", "lossboard", "nightly", *session.posargs, external=True)
+
+
+@nox.session
+def review(session: nox.Session) -> None:
+    """Judge what this branch adds: nox -s review -- --since main."""
+    session.run(environment(session), "-m", "lossboard", "review", *session.posargs, external=True)
+
+
+@nox.session
+def pools(session: nox.Session) -> None:
+    """Install Dask and Ray into the environment (280 MB), and test every pool with killed workers."""
+    python = environment(session)
+    install = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    session.run(*install, "--constraint", "constraints.txt", "--editable", ".[dask,ray]", external=True)
+    session.run(python, "-m", "pytest", "tests/test_machines.py", *session.posargs, external=True)
+
+
+@nox.session(venv_backend="venv")
+def audit(session: nox.Session) -> None:
+    """Look for known vulnerabilities in what the environment holds, and list its licences. Needs the network."""
+    python = environment(session)
+    session.install("pip-audit", "pip-licenses")
+    session.run("pip-licenses", f"--python={python}", "--from=mixed", "--order=license", "--with-urls")
+    (packages,) = ENV.glob("lib/python*/site-packages")
+    session.run(
+        "pip-audit",
+        "--strict",
+        "--vulnerability-service=osv",
+        "--skip-editable",
+        "--path",
+        str(packages),
+        *session.posargs,
+    )
 
 
 @nox.session(name="bench-fleet")

@@ -1,5 +1,5 @@
-"""The command line: list, new, check, plan, run, why, board, compare, claims, reproduce, submit, inspect,
-publish, data.
+"""The command line: list, new, check, plan, run, why, board, compare, claims, reproduce, submit, inspect, export,
+publish, nightly, review, data.
 
 Exit codes: 0 fine, 1 a check failed, 2 usage, 3 could not measure, 130 interrupted.
 """
@@ -39,6 +39,9 @@ TrackName = Annotated[str, typer.Option("--track", help="How far: quick, cpu, ..
 Only = Annotated[str | None, typer.Option("--only", help="Method ids, separated by commas.")]
 Seeds = Annotated[str | None, typer.Option("--seeds", help="Seeds, separated by commas.")]
 Tasks = Annotated[str | None, typer.Option("--tasks", help="Tasks, or datasets for all of theirs, by commas.")]
+Shard = Annotated[
+    str | None, typer.Option("--shard", help="One of several shares of the cells: 2/8 is the second of 8.")
+]
 INTERRUPTED = 130
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
@@ -259,29 +262,53 @@ def plan(
     only: Only = None,
     seeds: Seeds = None,
     tasks: Tasks = None,
+    shard: Shard = None,
+    workers: Annotated[int, typer.Option("--workers", min=0, help="For so many processes; 0: one a core.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """What a run would do: cells done, stale, failed and missing, and the time it may take."""
-    from lossboard import run
+    from lossboard import planning, run
 
     pinned = protocol.load(suite)
     methods = _selection(pinned, only)
-    chosen = pinned.track(track)
-    among = _of_tasks(tasks, (task.name for task in chosen.tasks))
-    cells = [cell for cell in pinned.cells(chosen, methods, _seeds(seeds)) if among(cell.task.name)]
+    cells = _asked(pinned, pinned.track(track), methods, seeds, tasks, shard)
     local = _local(suite)
     result = run.plan(cells, methods, local, _machine(pinned))
-    seconds = run.estimate_s(result.todo, local) or run.estimate_s(result.todo, _published(suite))
-    seconds = seconds or sum(unit.cost for unit in run.suite_module(suite).group(result.todo))
-    jobs = 1 if pinned.alone else default_jobs()
+    each = planning.seconds(pinned, result.todo, [*local, *_published(suite)])
+    units = [sum(each[cell.key] for cell in unit.cells) for unit in run.suite_module(suite).group(result.todo)]
+    jobs = 1 if pinned.alone else workers or default_jobs()
+    seconds, wall = sum(units), planning.wall_s(units, jobs)
     counts = {"cells": len(cells), "done": len(result.done), "stale": len(result.stale)}
     counts |= {"failed": len(result.failed), "missing": len(result.missing)}
     if as_json:
-        print(json.dumps(counts | {"seconds": seconds, "jobs": jobs}))
+        print(json.dumps(counts | {"seconds": seconds, "jobs": jobs, "units": len(units), "wall_s": wall}))
         return
     show.console.print(f"{suite} {track}: " + ", ".join(f"{count:,} {name}" for name, count in counts.items()))
     if result.todo:
-        show.console.print(f"about {show.duration(seconds / jobs)} with {_processes(jobs)}")
+        show.console.print(f"about {show.duration(wall)} with {_processes(jobs)}")
+        if jobs > 1 and max(units) > 1.1 * seconds / jobs:
+            longest = show.duration(max(units))
+            show.console.print(f"the largest of {len(units):,} units takes {longest}: more processes save nothing")
+
+
+def _asked(
+    suite: protocol.Suite,
+    track: protocol.Track,
+    methods: dict[str, Method],
+    seeds: str | None,
+    tasks: str | None,
+    shard: str | None,
+) -> list[protocol.Cell]:
+    """The cells of a track that options ask for."""
+    from lossboard import planning
+
+    among = _of_tasks(tasks, (task.name for task in track.tasks))
+    cells = [cell for cell in suite.cells(track, methods, _seeds(seeds)) if among(cell.task.name)]
+    if shard is None:
+        return cells
+    if suite.alone:
+        raise UsageError(f"--shard: records of '{suite.name}' are one machine's; run it whole on each")
+    return planning.shared(suite, cells, planning.Share.of(shard))
 
 
 def _machine(suite: protocol.Suite) -> str:
@@ -312,45 +339,72 @@ def run(
         bool, typer.Option("--fresh", help="Measure again what is done (old records are set aside).")
     ] = False,
     fill: Annotated[
-        bool, typer.Option("--fill", help="Leave out cells that have a published record (for maintainers).")
+        bool, typer.Option("--fill", help="Leave out cells that have a published record (for maintainers); no board.")
     ] = False,
+    shard: Shard = None,
+    pool: Annotated[str, typer.Option("--pool", help="What hands units to workers: loky, dask or ray.")] = "loky",
+    gpus: Annotated[float, typer.Option("--gpus", min=0, help="GPUs that a unit asks of Dask or Ray.")] = 0,
+    budget: Annotated[
+        str | None, typer.Option("--budget", help="Whole seeds, cheapest first, for such a time: 10m, 2h.")
+    ] = None,
     page: Annotated[bool, typer.Option(help="Build the page at the end.")] = True,
 ) -> None:
     """Measure every cell of a track that this machine has not measured with this code; end with the board."""
+    from lossboard import planning, pools
     from lossboard import run as running
     from lossboard.environment import provenance
-    from lossboard.pools import alone, loky
 
     pinned = protocol.load(suite)
     chosen = pinned.track(track)
     machine = _machine(pinned)
     methods = _selection(pinned, only)
     wanted = _seeds(seeds)
-    among = _of_tasks(tasks, (task.name for task in chosen.tasks))
-    cells = asked = [cell for cell in pinned.cells(chosen, methods, wanted) if among(cell.task.name)]
+    budget_s = None if budget is None else planning.duration_s(budget)
+    hand_over = pools.named(pool, gpus)
+    if pinned.alone:
+        if pool != "loky":
+            raise UsageError(f"--pool: '{suite}' measures one unit at a time, with this machine to itself")
+        hand_over = pools.alone
+    cells = asked = _asked(pinned, chosen, methods, seeds, tasks, shard)
     if fresh:
         records.set_aside(paths.units(suite), {cell.key for cell in cells}, machine)
     if fill:
         published = running.plan(cells, methods, _published(suite), machine)
         cells = [cell for cell in cells if cell.key not in published.done]
-    todo = running.plan(cells, methods, _local(suite), machine).todo
+    local = _local(suite)
+    todo = running.plan(cells, methods, local, machine).todo
     jobs = 1 if pinned.alone else jobs or default_jobs()
-    pool = alone if pinned.alone else loky
-    if todo:
-        _announce_data(pinned, todo)
-        cost = sum(unit.cost for unit in running.suite_module(suite).group(todo))
-        with show.progress(f"{suite} {track}", len(todo), cost) as report:
+
+    def measure(part: list[protocol.Cell]) -> None:
+        cost = sum(unit.cost for unit in running.suite_module(suite).group(part))
+        said = provenance(pinned.alone)
+        with show.progress(f"{suite} {track}", len(part), cost) as report:
             done = running.execute(
-                pinned, cells, methods=methods, provenance=provenance(pinned.alone), pool=pool, jobs=jobs, report=report
+                pinned, part, methods=methods, provenance=said, pool=hand_over, jobs=jobs, report=report
             )
         rate = done.cells / max(done.seconds, 1e-9)
         show.console.print(
             f"{done.cells:,} cells in {show.duration(done.seconds)} with {_processes(jobs)} ({rate:.1f} a second)"
         )
+
+    if todo:
+        _announce_data(pinned, todo)
+    if todo and budget_s is None:
+        measure(todo)
+    elif todo and budget_s is not None:
+        each = planning.seconds(pinned, todo, [*local, *_published(suite)])
+        left = planning.spend(budget_s, planning.seed_blocks(todo, each), measure, jobs)
+        if left:
+            later = {cell.key for block in left for cell in block.cells}
+            cells = [cell for cell in cells if cell.key not in later]
+            wait = show.duration(sum(block.seconds for block in left) / jobs)
+            show.console.print(f"left for another time: {len(later):,} cells, about {wait}")
     else:
-        show.console.print(f"all {len(cells):,} cells are done; --fresh measures them again")
+        other = " or published" if fill else "; --fresh measures them again"
+        show.console.print(f"all {len(asked):,} cells are done{other}")
     local = _local(suite)
-    _conclude(pinned, chosen, methods, local, wanted, page, {cell.key for cell in asked})
+    if not fill:
+        _conclude(pinned, chosen, methods, local, wanted, page, {cell.key for cell in asked})
     _complain(pinned, cells, local)
 
 
@@ -587,12 +641,13 @@ def reproduce(
     tasks: Tasks = None,
     jobs: Annotated[int, typer.Option("--jobs", min=0, help="Worker processes; 0: one a core.")] = 0,
     draw: Annotated[int | None, typer.Option("--draw", help="A number that fixes the drawing.")] = None,
+    since: Annotated[str | None, typer.Option("--since", help="Of batches added since a git revision.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep what was found under results/, to be committed.")] = False,
 ) -> None:
     """Measure published cells again from what their records say: bitwise, within tolerance, or differs, and why."""
     from rich.progress import track as bar
 
-    from lossboard import board, explain, reproduced, reproduction
+    from lossboard import board, explain, inspection, reproduced, reproduction
     from lossboard.environment import provenance
     from lossboard.pools import alone, loky
 
@@ -600,6 +655,9 @@ def reproduce(
     suite = named.suite if named else protocol.load(what)
     methods = _selection(suite, named.method if named else only)
     published = records.of_machine(_published(suite.name), _machine(suite))
+    if since is not None:
+        added = {path.stem for path in inspection.added_since(since)[0]}
+        published = [record for record in published if record.header and record.header.file in added]
     found = reproduction.reproducible(suite, published, methods, board.currency(suite))
     wanted = {task.id: task for task in suite.track(track).tasks} if track else suite.tasks
     among = _of_tasks(tasks, (task.name for task in wanted.values()))
@@ -620,20 +678,38 @@ def reproduce(
     show.console.print(f"{len(done)} of {len(found):,} cells: " + ", ".join(f"{n} {v}" for v, n in verdicts.items()))
     if keep:
         show.console.print(str(reproduced.keep(suite, done, said).relative_to(paths.root())), soft_wrap=True)
-    if verdicts[reproduced.DIFFERS]:
-        raise CheckFailed(f"{verdicts[reproduced.DIFFERS]} of {len(done)} cells differ")
+    if wrong := reproduction.off(suite, done):
+        raise CheckFailed(wrong)
 
 
 @app.command()
-def submit(suite: SuiteName, track: TrackName = "quick", only: Only = None) -> None:
-    """Seal this machine's records of a track into batches under results/, ready for a pull request."""
-    from lossboard import submission
+def submit(
+    suite: SuiteName,
+    track: TrackName = "quick",
+    only: Only = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Leave out tasks of which a seed or trial is missing.")
+    ] = False,
+) -> None:
+    """Seal this machine's records of a track into batches under results/, for a pull request, and inspect them."""
+    from lossboard import inspection, submission
 
     pinned = protocol.load(suite)
-    for sealed in submission.submit(pinned, pinned.track(track), _selection(pinned, only), _local(suite)):
-        show.console.print(f"{sealed.path.relative_to(paths.root())}  {sealed.cells:,} cells", soft_wrap=True)
-        if sealed.failed:
-            show.warn(f"{sealed.path.name}: {sealed.failed} cells failed; boards show them, and rank nothing by them")
+    sealed = []
+    for each in submission.submit(pinned, pinned.track(track), _selection(pinned, only), _local(suite), whole):
+        sealed.append(each.path)
+        show.console.print(f"{each.path.relative_to(paths.root())}  {each.cells:,} cells", soft_wrap=True)
+        if each.failed:
+            show.warn(f"{each.path.name}: {each.failed} cells failed; boards show them, and rank nothing by them")
+    faults = [fault for path in sealed for fault in inspection.inspect(path, sealed)]
+    for fault in faults:
+        show.warn(fault)
+    if faults:
+        raise CheckFailed("sealed, but a pull request with these batches would be refused: mend it, or leave them out")
+    if sealed:
+        show.console.print("inspected, nothing wrong: commit these files as they are")
+    else:
+        show.console.print("no task is whole that is not published")
 
 
 @app.command()
@@ -673,6 +749,55 @@ def publish(
     _measure_theory()
     found = {name: _published(name) + (_local(name) if local else []) for name in protocol.available()}
     show.console.print(f"site: {build(out or paths.site(), found)}", soft_wrap=True)
+
+
+@app.command()
+def export(
+    out: Annotated[
+        Path | None, typer.Argument(help="The file; .lossboard/lossboard-<commit>.tar if not given.")
+    ] = None,
+) -> None:
+    """Code, pins and published records of this commit as one archive, the same bytes wherever it is made."""
+    from lossboard.export import export as written
+
+    done = written(out)
+    show.console.print(f"{done.path}: {done.files:,} files, {done.records:,} records", soft_wrap=True)
+    if done.superseded:
+        show.console.print(f"{done.superseded:,} batches are superseded; MANIFEST.json in it names them")
+
+
+# -- routines --------------------------------------------------------------------------------------
+
+
+@app.command()
+def nightly(
+    budget: Annotated[str, typer.Option("--budget", help="For what is missing: 10m, 2h.")] = "10m",
+    tracks: Annotated[str, typer.Option("--tracks", help="Of every suite that has them, by commas.")] = "quick,cpu",
+    sample: Annotated[int, typer.Option("--sample", min=1, help="Cells of each suite that are reproduced.")] = 10,
+    jobs: Annotated[int, typer.Option("--jobs", min=0, help="Worker processes; 0: one a core.")] = 0,
+    submit: Annotated[bool, typer.Option("--submit", help="Seal what is whole, and keep what was reproduced.")] = False,
+    asv: Annotated[bool, typer.Option(help="Measure how fast this commit is, and the one before it.")] = True,
+    site: Annotated[str, typer.Option("--site", help="Where the site is built.")] = "_site",
+) -> None:
+    """What a night does: fill suites within a budget, measure performance, reproduce a sample, build the site."""
+    from lossboard import planning, steps
+
+    named = [part.strip() for part in tracks.split(",")]
+    steps.nightly(planning.duration_s(budget), named, sample, jobs, submit=submit, asv=asv, site=site)
+    show.console.print("all was measured, and nothing is wrong")
+
+
+@app.command()
+def review(
+    since: Annotated[str, typer.Option("--since", help="The git revision that a branch is compared with.")] = "main",
+    sample: Annotated[int, typer.Option("--sample", min=1, help="Cells of each suite that are measured again.")] = 10,
+    out: Annotated[Path | None, typer.Option("--out", help="A folder for what each step says.")] = None,
+) -> None:
+    """Judge what a branch adds: contract, card and smoke board of its losses; its records, some measured again."""
+    from lossboard import steps
+
+    steps.review(since, sample, out)
+    show.console.print("nothing wrong")
 
 
 # -- data ------------------------------------------------------------------------------------------

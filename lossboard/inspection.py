@@ -133,12 +133,15 @@ def _blocks(suite: Suite, batch: Batch, method: Method) -> Iterator[str]:
         found = rows[id]
         if id not in suite.tasks:
             continue
-        task = suite.tasks[id]
-        lacks = [_lacking(found, block, task, method) for block in _of_task(suite, task, method)]
-        if not lacks:
-            yield f"'{batch.method}' does not enter {task.name}"
-        elif all(lacks):
-            yield f"{task.name}: {min(lacks, key=len)}"
+        lacks = lacking(suite, method, suite.tasks[id], found)
+        if lacks:
+            yield f"{suite.tasks[id].name}: {lacks}"
+
+
+def lacking(suite: Suite, method: Method, task: Task, found: Mapping[tuple[int, int], Record]) -> str:
+    """What keeps these rows, by seed and trial, from being a whole block of some track; '' where nothing does."""
+    lacks = [_lacking(found, block, task, method) for block in _of_task(suite, task, method)]
+    return min(lacks, key=len) if lacks else f"'{method.id}' does not enter it"
 
 
 def _before(batch: Batch) -> Iterator[Record]:

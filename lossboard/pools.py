@@ -1,17 +1,20 @@
-"""Pools: functions from items to an iterator of results, in any order. joblib's loky here; others are as short."""
+"""Pools: functions from items to an iterator of results, in any order. joblib's loky on this machine; Dask and Ray."""
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from lossboard import paths
+from lossboard.errors import UsageError
 
 Pool = Callable[[Callable[[Any], Any], Iterable[Any], int], Iterator[Any]]
 
@@ -28,7 +31,14 @@ ONE_THREAD = {
 
 
 class WorkerDied(Exception):
-    """A worker process was killed (out of memory, a crash in native code); its item gave no result."""
+    """A worker process was killed (out of memory, a crash in native code); its item gave no result.
+
+    ``items`` are those that took workers along, where the pool can tell.
+    """
+
+    def __init__(self, message: str, items: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.items = items
 
 
 def loky(work: Callable[[Any], Any], items: Iterable[Any], jobs: int) -> Iterator[Any]:
@@ -57,6 +67,103 @@ def loky(work: Callable[[Any], Any], items: Iterable[Any], jobs: int) -> Iterato
     finally:
         if not finished:  # an error or Ctrl-C: what the workers are at is lost, nothing else
             get_reusable_executor().shutdown(wait=False, kill_workers=True)
+
+
+def dask(work: Callable[[Any], Any], items: Iterable[Any], jobs: int, gpus: float = 0) -> Iterator[Any]:
+    """The Dask cluster at DASK_SCHEDULER_ADDRESS; without one, ``jobs`` workers on this machine.
+
+    Dask hands an item to another worker when one dies. ``gpus`` are asked for as the resource "GPU", which workers are
+    started with (``dask worker --resources GPU=1``).
+
+    Raises:
+        WorkerDied: items killed one worker after the other; all others have given their results.
+    """
+    from dask import config
+    from distributed import Client, KilledWorker, as_completed
+
+    os.environ.update(ONE_THREAD)
+    here = {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": None, "memory_limit": 0}
+    needs = {"GPU": gpus} if gpus else None
+    items, lost = list(items), []
+    with Client(**({} if config.get("scheduler-address", None) else {**here, "resources": needs})) as client:
+        waiting = dict(zip(client.map(_OneThread(work), items, pure=False, resources=needs), items, strict=True))
+        for future in as_completed(list(waiting)):
+            item = waiting.pop(future)
+            try:
+                yield future.result()
+            except KilledWorker as error:
+                lost.append((error, item))
+    if lost:
+        raise WorkerDied(str(lost[0][0]).split("\n")[0], [item for _, item in lost])
+
+
+def ray(work: Callable[[Any], Any], items: Iterable[Any], jobs: int, gpus: float = 0) -> Iterator[Any]:
+    """The Ray cluster at RAY_ADDRESS; without one, ``jobs`` workers on this machine.
+
+    Ray tries an item four times when its workers die. Each takes one processor and ``gpus``.
+
+    Raises:
+        WorkerDied: items killed one worker after the other; all others have given their results.
+    """
+    import ray as engine
+    from ray.exceptions import NodeDiedError, OutOfMemoryError, RayTaskError, WorkerCrashedError
+
+    os.environ.update(ONE_THREAD)
+    here = {"num_cpus": jobs, "include_dashboard": False, "object_store_memory": 100 * 2**20}
+    engine.init(log_to_driver=False, logging_level="error", **({} if os.environ.get("RAY_ADDRESS") else here))
+    if not os.environ.get("RAY_ADDRESS") and gpus > engine.cluster_resources().get("GPU", 0):
+        engine.shutdown()
+        raise UsageError(f"--gpus {gpus:g}: Ray finds fewer on this machine")
+    one_thread = _OneThread(work)
+    task = engine.remote(max_retries=3, num_cpus=1, num_gpus=gpus)(lambda item: one_thread(item))
+    lost = []
+    try:
+        waiting = {task.remote(item): item for item in items}
+        while waiting:
+            (ready,), _ = engine.wait(list(waiting), num_returns=1)
+            item = waiting.pop(ready)
+            try:
+                yield engine.get(ready)
+            except (WorkerCrashedError, NodeDiedError, OutOfMemoryError) as error:
+                lost.append((error, item))
+            except RayTaskError as error:  # what the work raised
+                raise error.cause from None
+    finally:
+        engine.shutdown()
+    if lost:
+        raise WorkerDied(str(lost[0][0]).split("\n")[0], [item for _, item in lost])
+
+
+POOLS: dict[str, Callable[..., Iterator[Any]]] = {"loky": loky, "dask": dask, "ray": ray}
+PACKAGES = {"dask": "distributed", "ray": "ray"}
+
+
+def named(name: str, gpus: float = 0) -> Pool:
+    """The pool of this name, whose items take so many GPUs.
+
+    Raises:
+        UsageError: there is none, its package is not installed, or it cannot share out GPUs.
+    """
+    if name not in POOLS:
+        raise UsageError(f"no pool '{name}'; there are: {', '.join(POOLS)}")
+    if name not in PACKAGES:
+        if gpus:
+            raise UsageError(f"--gpus is for --pool dask and ray; workers of '{name}' see every GPU of this machine")
+        return loky
+    if importlib.util.find_spec(PACKAGES[name]) is None:
+        raise UsageError(f"--pool {name} needs the package {PACKAGES[name]}: pip install -e .[{name}]")
+    return functools.partial(POOLS[name], gpus=gpus)
+
+
+class _OneThread:
+    """The work, in a worker that somebody else started."""
+
+    def __init__(self, work: Callable[[Any], Any]) -> None:
+        self.work = work
+
+    def __call__(self, item: Any) -> Any:
+        os.environ.update(ONE_THREAD)  # read when torch is imported
+        return self.work(item)
 
 
 def alone(work: Callable[[Any], Any], items: Iterable[Any], jobs: int) -> Iterator[Any]:

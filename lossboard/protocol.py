@@ -500,7 +500,7 @@ def load(name: str) -> Suite:
         raise UsageError(f"no suite '{name}'; {nearest(name, available())}")
     try:
         return _suite(name, tomllib.loads(path.read_text("utf-8")))
-    except (UsageError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (UsageError, ValueError, RecursionError) as error:  # of tomllib too
         raise UsageError(f"{path}: {error}") from error
 
 
@@ -521,11 +521,14 @@ def _suite(name: str, table: dict[str, Any]) -> Suite:
     controls = _controls(table)
     metrics = _build("[metrics]", Metrics, table["metrics"])
     sections = {
-        section: {entry: _build(f"[{section}.{entry}]", kind, given) for entry, given in table.get(section, {}).items()}
+        section: {
+            entry: _build(f"[{section}.{entry}]", kind, given)
+            for entry, given in _table(f"[{section}]", table.get(section, {})).items()
+        }
         for section, kind in kinds.items()
     }
     reading = _Reading(name, table["version"], tuple(parts), tuple(optional), tuple(controls), sections)
-    tracks = {key: reading.track(key, given) for key, given in table["tracks"].items()}
+    tracks = {key: reading.track(key, given) for key, given in _table("[tracks]", table["tracks"]).items()}
     plain = {key: table[key] for key in ("name", "version", "title", "question")}
     alone = table.get("alone", False)
     return Suite(**plain, controls=controls, metrics=metrics, tracks=MappingProxyType(tracks), alone=alone)
@@ -572,15 +575,18 @@ class _Reading:
     kinds: tuple[str, ...]
     sections: Mapping[str, Mapping[str, Any]]
 
-    def track(self, name: str, table: dict[str, Any]) -> Track:
+    def track(self, name: str, given: Any) -> Track:
         where = f"[tracks.{name}]"
+        table = _table(where, given)
         keys = ("summary", "seeds", "budget", "tasks")
         _keys(where, table, (*keys, "methods"), required=keys)
         methods = _texts(where, "methods", table.get("methods", []))
+        if not isinstance(table["summary"], str) or not isinstance(table["tasks"], list):
+            raise UsageError(f"{where}: summary is a text, tasks a list of tables [[tracks.{name}.tasks]]")
         blocks: list[Block] = []
         for i, given in enumerate(table["tasks"]):
             here = f"[[tracks.{name}.tasks]] number {i + 1}"
-            block = {"seeds": table["seeds"], "budget": table["budget"], **given}
+            block = {"seeds": table["seeds"], "budget": table["budget"], **_table(here, given)}
             budget = self.entry(here, "budget", block["budget"])
             entered = {key: tuple(_texts(here, key, block.pop(key, []))) for key in ("methods", "tags", "without")}
             board = block.pop("board", "")
@@ -617,6 +623,12 @@ class _Reading:
         if not isinstance(name, str) or name not in found:
             raise UsageError(f"{where} {section} = '{name}': no [{section}.{name}]; {nearest(str(name), found)}")
         return found[name]
+
+
+def _table(where: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise UsageError(f"{where}: a table, found {_shown(value)}")
+    return value
 
 
 def _texts(where: str, key: str, value: Any) -> list[str]:
@@ -662,7 +674,8 @@ def _pin(where: str, dataset: str, corruption: Corruption | None) -> str:
     return digest([own, *theirs])
 
 
-def _build(where: str, kind: type, given: dict[str, Any]) -> Any:
+def _build(where: str, kind: type, given: Any) -> Any:
+    given = _table(where, given)
     fields = dataclasses.fields(kind)
     required = [f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING]
     _keys(where, given, [f.name for f in fields], required)

@@ -13,6 +13,7 @@ import json
 import math
 import os
 import re
+import stat
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -105,14 +106,26 @@ def _line(content: Mapping[str, Any]) -> str:
 # -- reading ---------------------------------------------------------------------------------------
 
 
+def content(path: Path) -> bytes:
+    """The bytes of a plain file of bounded size; no link is followed, and no pipe or device opened."""
+    found = path.lstat()
+    if not stat.S_ISREG(found.st_mode):
+        raise BadFile(f"{path}: no plain file")
+    if found.st_size > LARGEST_FILE_BYTES:
+        raise BadFile(f"{path}: larger than {LARGEST_FILE_BYTES >> 20} MiB")
+    return path.read_bytes()
+
+
 def lines(path: Path) -> list[dict[str, Any]]:
     """The JSON objects of a file, one a line, complete to the last newline."""
-    if path.stat().st_size > LARGEST_FILE_BYTES:
-        raise BadFile(f"{path}: larger than {LARGEST_FILE_BYTES >> 20} MiB")
-    content = path.read_bytes()
+    return rows(path, content(path))
+
+
+def rows(path: Path, content: bytes) -> list[dict[str, Any]]:
+    """The JSON objects in the content of a file."""
     if not content.endswith(b"\n"):
         raise BadFile(f"{path}: the last line is not complete (written in part)")
-    rows = []
+    found = []
     for number, line in enumerate(_text(path, content).split("\n")[:-1], 1):
         try:
             row = DECODER.decode(line)
@@ -120,8 +133,8 @@ def lines(path: Path) -> list[dict[str, Any]]:
             raise BadFile(f"{path}, line {number}: not JSON ({error})") from None
         if type(row) is not dict:
             raise BadFile(f"{path}, line {number}: not a JSON object")
-        rows.append(row)
-    return rows
+        found.append(row)
+    return found
 
 
 def _text(path: Path, content: bytes) -> str:
@@ -285,6 +298,7 @@ def set_aside(folder: Path, keys: set[Key], machine: str = "") -> int:
             BadFile,
             FileNotFoundError,
             KeyError,
+            TypeError,
             AttributeError,
         ):  # damaged, or another run's doing: its cells count as missing
             continue
@@ -370,16 +384,15 @@ def read_batch(path: Path) -> Batch:
     Raises:
         BadFile: what is wrong, where, and what to do.
     """
-    content = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-    if content != path.stem:
-        raise BadFile(
-            f"{path}: the content hashes to {content}; a batch is never edited. Restore it, or seal a new one"
-        )
-    top, *rows = lines(path)
+    text = content(path)
+    name = hashlib.sha256(text).hexdigest()[:12]
+    if name != path.stem:
+        raise BadFile(f"{path}: the content hashes to {name}; a batch is never edited. Restore it, or seal a new one")
+    top, *found = rows(path, text) or [{}]
     try:
         method = top["method"]
         header = _header(top, path.stem, method, top)
-        records = tuple(_record(row, method, header) for row in rows)
+        records = tuple(_record(row, method, header) for row in found)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadFile(f"{path}: {error}") from error
     if (header.suite, method) != (path.parent.parent.name, path.parent.name):
@@ -409,8 +422,8 @@ def retracted(results: Path) -> dict[str, str]:
     found = {}
     for path in sorted((results / "retracted").glob("*.toml")):
         try:
-            table = tomllib.loads(path.read_text("utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            table = tomllib.loads(content(path).decode("utf-8"))
+        except (ValueError, RecursionError) as error:
             raise BadFile(f"{path}: not TOML ({error})") from None
         if set(table) != {"reason"} or not isinstance(table["reason"], str):
             raise BadFile(f'{path}: one key, reason = "…"')

@@ -72,16 +72,17 @@ def read(suite: str) -> tuple[list[Kept], list[str]]:
     for path in sorted((paths.results() / FOLDER / suite).glob("*.jsonl")):
         try:
             found += _read(path, suite)
-        except (BadFile, KeyError, TypeError, ValueError) as error:
+        except (BadFile, KeyError, TypeError, ValueError, AttributeError) as error:
             problems.append(str(error) if isinstance(error, BadFile) else f"{path}: {error!r}")
     return found, problems
 
 
 def _read(path: Path, suite: str) -> list[Kept]:
-    content = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-    if content != path.stem:
-        raise BadFile(f"{path}: the content hashes to {content}; such a file is never edited. Restore it")
-    top, *rows = records.lines(path)
+    text = records.content(path)
+    name = hashlib.sha256(text).hexdigest()[:12]
+    if name != path.stem:
+        raise BadFile(f"{path}: the content hashes to {name}; such a file is never edited. Restore it")
+    top, *rows = records.rows(path, text)
     if (top["schema"], top["kind"], top["suite"]) != (SCHEMA, "reproduction", suite):
         raise BadFile(f"{path}: no reproductions of suite '{suite}', schema {SCHEMA}")
     if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", top["started"], re.ASCII):

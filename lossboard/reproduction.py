@@ -104,6 +104,24 @@ def _reasons(record: Record, env: Mapping[str, str]) -> Iterator[str]:
             yield f"{key}: {then} then, {now} now"
 
 
+def off(suite: Suite, found: Sequence[Reproduction]) -> str:
+    """What is wrong with records, as measuring their cells again says; '' where nothing is.
+
+    A cell that differs although all is as it was; or, where the processor or a version is another and single runs of a
+    training may end elsewhere, a mean difference beyond the suite's tolerance.
+    """
+    differ = [each for each in found if each.verdict == DIFFERS]
+    plainly = [each for each in differ if not each.reasons or each.record.status != each.again.status]
+    if plainly:
+        return f"{len(plainly)} of {len(found)} cells differ"
+    rank = suite.metrics.rank
+    gaps = [each.again.metrics[rank] - each.record.metrics[rank] for each in found if each.record.status == "ok"]
+    mean = sum(gaps) / max(len(gaps), 1)
+    if differ and not abs(mean) <= suite.metrics.tolerance:
+        return f"{len(differ)} of {len(found)} cells differ, {rank} by {mean:.3g} in the mean of all"
+    return ""
+
+
 # -- which -------------------------------------------------------------------------------------------------------------
 
 

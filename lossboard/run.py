@@ -11,9 +11,10 @@ from __future__ import annotations
 import functools
 import itertools
 import os
+import socket
 import time
 import traceback
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lossboard import paths, records
-from lossboard.environment import Provenance
+from lossboard.environment import Provenance, provenance
 from lossboard.errors import CheckFailed, LossboardError, UsageError
 from lossboard.pools import Pool, WorkerDied
 from lossboard.protocol import Cell, Suite, Unit, nearest, suite_module
@@ -109,20 +110,6 @@ def plan(cells: Sequence[Cell], methods: Mapping[str, Method], known: Iterable[R
     return result
 
 
-def estimate_s(cells: Sequence[Cell], known: Iterable[Record]) -> float | None:
-    """Processor seconds for these cells, from past records of the same method and task, else of the task; or None."""
-    exact: dict[Any, list[float]] = defaultdict(list)
-    for record in known:
-        if record.status in MEASURED:
-            exact[record.method, record.id].append(record.seconds)
-            exact[record.id].append(record.seconds)
-    mean = {key: sum(values) / len(values) for key, values in exact.items()}
-    if not any(cell.task.id in mean for cell in cells):
-        return None
-    fallback = sum(mean.values()) / len(mean)
-    return sum(mean.get((c.method, c.task.id), mean.get(c.task.id, fallback)) for c in cells)
-
-
 # -- running ---------------------------------------------------------------------------------------
 
 
@@ -136,6 +123,7 @@ class Job:
     provenance: Provenance
     sources: Mapping[str, str]  # of the unit's methods, when it was planned
     planned: float  # a file written since then is another run's
+    host: str  # that planned it
     error: str = ""  # not empty: write this failure for every cell instead of measuring
 
 
@@ -181,19 +169,26 @@ def execute(
         suspect = next((job for job in units if _deaths(job, deaths)), None)
         batch, size = (units, jobs) if suspect is None else ([_alone(suspect, deaths, lost < LOST)], 1)
         progressed = False
+        jobs_of = {cell.key: job for job in batch for cell in job.unit.cells}
         try:
-            for job_cost, done in pool(perform, batch, size):
+            for job_cost, done, made in pool(perform, batch, size):
                 if done is None:  # another run is at this unit
                     time.sleep(0.05)
                     continue
                 progressed = True
+                job = jobs_of[done[0].key]
+                if not job.path.exists():  # a worker wrote it on its own disk
+                    _write(job, methods, made, done)
                 if batch[0].error:  # its company is not guilty of that
                     deaths = Counter({key: min(count, ATTEMPTS - 1) for key, count in deaths.items()})
                 tried |= {record.key for record in done}
                 summary.cells += len(done)
                 report(job_cost, done)
         except WorkerDied as death:
-            guilty = [cell.key for job in batch if _left_locked(job.path, begun) for cell in job.unit.cells]
+            lost_with = [
+                job for job in batch if _left_locked(job.path, begun) or any(job is each for each in death.items)
+            ]
+            guilty = [cell.key for job in lost_with for cell in job.unit.cells]
             deaths.update(guilty)
             lost += bool(guilty)
             barren = 0 if progressed or guilty else barren + 1
@@ -237,7 +232,7 @@ def _jobs(
         made = {cell.method: source(methods[cell.method].module) or "" for cell in unit.cells}
         keys = [(cell.key, made[cell.method]) for cell in unit.cells]
         path = records.unit_path(folder, suite.name, keys, provenance.env.get("machine", ""))
-        found.append(Job(suite.name, unit, path, provenance, made, planned))
+        found.append(Job(suite.name, unit, path, provenance, made, planned, socket.gethostname()))
     return sorted(found, key=lambda job: -job.unit.cost)
 
 
@@ -253,8 +248,12 @@ def _left_locked(path: Path, since: float) -> bool:
         return False
 
 
-def perform(job: Job) -> tuple[float, list[Record] | None]:
-    """In a worker: measure one unit and write its file. None when another run holds it or has written it."""
+def perform(job: Job) -> tuple[float, list[Record] | None, Provenance]:
+    """In a worker: measure one unit and write its file. No records when another run holds it or has written it.
+
+    The provenance is what the records say: of this machine, wherever the unit was planned.
+    """
+    job = _here(job)
     lock = _lock(job.path)
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
@@ -262,26 +261,53 @@ def perform(job: Job) -> tuple[float, list[Record] | None]:
             written = job.path.exists() and job.path.stat().st_mtime >= job.planned
             done = None if written else _perform(job)
             lock.unlink(missing_ok=True)
-            return job.unit.cost, done
+            return job.unit.cost, done, job.provenance
     except Timeout:
-        return job.unit.cost, None
+        return job.unit.cost, None, job.provenance
     except OSError as error:
         raise records.StoreError(f"cannot lock {lock}: {error.strerror}. Make room and run again") from error
+
+
+def _here(job: Job) -> Job:
+    """The job as this machine does it: another one has its own environment, and its own place for units.
+
+    Raises:
+        CheckFailed: the checkout of another machine is at another commit.
+    """
+    if job.host == socket.gethostname():
+        return job
+    here = _provenance()
+    if (here.commit, here.dirty) != (job.provenance.commit, job.provenance.dirty):
+        theirs, ours = (f"{each.commit}{' and changes' * each.dirty}" for each in (job.provenance, here))
+        raise CheckFailed(
+            f"{socket.gethostname()} has {ours}, {job.host} planned with {theirs}: check out the same commit"
+        )
+    provenance = replace(job.provenance, env=here.env)
+    return replace(job, path=paths.units(job.suite) / job.path.name, provenance=provenance)
+
+
+_provenance = functools.cache(provenance)  # of a worker's life
 
 
 def _perform(job: Job) -> list[Record]:
     lock = _lock(job.path)
     lock.write_text(str(os.getpid()))  # its time says that a worker began
-    from lossboard.data import load, pins
+    from lossboard.data import load
 
     context = Context(select(suite_methods(_suite(job.suite)), list(job.sources)), load)
     _unchanged(job, context.methods)
     done = _failures(job.unit, "error", job.error) if job.error else list(_measure(job.suite, job.unit, context))
-    names = {key: {"module": context.methods[key].module, "source": made} for key, made in sorted(job.sources.items())}
-    data = {name: pins()[name].digest for name in sorted({cell.task.dataset for cell in job.unit.cells} - {""})}
-    header = {"suite": job.suite, **job.provenance.header(), "data": data}
-    records.write_unit(job.path, header, names, done)
+    _write(job, context.methods, job.provenance, done)
     return done
+
+
+def _write(job: Job, methods: Mapping[str, Method], provenance: Provenance, done: Sequence[Record]) -> None:
+    """The file of a unit."""
+    from lossboard.data import pins
+
+    names = {key: {"module": methods[key].module, "source": made} for key, made in sorted(job.sources.items())}
+    data = {name: pins()[name].digest for name in sorted({cell.task.dataset for cell in job.unit.cells} - {""})}
+    records.write_unit(job.path, {"suite": job.suite, **provenance.header(), "data": data}, names, done)
 
 
 def _unchanged(job: Job, methods: Mapping[str, Method]) -> None:

@@ -24,7 +24,14 @@ def source(module: str) -> str | None:
     try:
         for part in module.split("+"):
             _collect(part, found)
-    except (ModuleNotFoundError, SyntaxError, ValueError, OSError):  # gone, or nothing that Python can read
+    except (
+        ModuleNotFoundError,
+        SyntaxError,
+        ValueError,
+        OSError,
+        RecursionError,
+        MemoryError,
+    ):  # gone, or nothing that Python can read
         return None
     text = "\n".join(f"{name}\n{found[name]}" for name in sorted(found, key=lambda name: (name != module, name)))
     return hashlib.sha256(text.encode()).hexdigest()[:12]

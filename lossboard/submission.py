@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lossboard import paths, records
+from lossboard import inspection, paths, records
 from lossboard.board import currency
 from lossboard.environment import provenance
 from lossboard.errors import CheckFailed
@@ -25,8 +27,12 @@ class Sealed:
     failed: int
 
 
-def submit(suite: Suite, track: Track, methods: Mapping[str, Method], local: Iterable[Record]) -> Iterator[Sealed]:
+def submit(
+    suite: Suite, track: Track, methods: Mapping[str, Method], local: Iterable[Record], whole: bool = False
+) -> Iterator[Sealed]:
     """Seal what is current, of this track and not published yet; the control comes first.
+
+    ``whole`` leaves out tasks of which a seed or trial is missing: another night measures them.
 
     Raises:
         CheckFailed: no clean commit to name, no control, nothing to publish, or what would be published was retracted.
@@ -34,6 +40,10 @@ def submit(suite: Suite, track: Track, methods: Mapping[str, Method], local: Ite
     if provenance().commit is None:
         raise CheckFailed("submit needs git: a batch names the commit it was measured at. Clone and run there")
     fresh = _fresh(suite, track, methods, local)
+    if whole:
+        fresh = _whole(suite, methods, fresh)
+    if not fresh and whole:
+        return
     if not fresh:
         raise CheckFailed(
             f"nothing to publish: no current record of {suite.name} {track.name} here that is not published already"
@@ -66,6 +76,24 @@ def _fresh(suite: Suite, track: Track, methods: Mapping[str, Method], local: Ite
             if key not in known or (not known[key] and r.status in records.MEASURED):
                 found.append(r)
     return found
+
+
+def _whole(suite: Suite, methods: Mapping[str, Method], fresh: list[Record]) -> list[Record]:
+    """Those of methods and tasks that are whole with what is published of the same source and environment."""
+
+    def home(record: Record) -> tuple[str, ...]:
+        assert record.header
+        return (record.method, record.id, record.header.source, json.dumps(dict(record.header.env)))
+
+    rows: dict[tuple[str, ...], dict[tuple[int, int], Record]] = defaultdict(dict)
+    for record in (*records.read_results(paths.results(), suite.name)[0], *fresh):
+        rows[home(record)][record.seed, record.trial] = record
+    complete = {
+        key
+        for key in {home(record) for record in fresh}
+        if not inspection.lacking(suite, methods[key[0]], suite.tasks[key[1]], rows[key])
+    }
+    return [record for record in fresh if home(record) in complete]
 
 
 def _seal(suite: Suite, fresh: list[Record], control_of: Mapping[str, str]) -> Iterator[Sealed]:

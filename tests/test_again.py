@@ -129,3 +129,14 @@ def test_what_cannot_be_compared_is_said(root: Path, ours: str, said: str) -> No
     found = toy.call(root, "compare", "toy", ours, "one")
     assert found.returncode == 2
     assert said in found.stderr
+
+
+@pytest.mark.parametrize(("sign", "code"), [("(-1) ** cell.seed", 0), ("1", 1)])
+def test_where_code_or_processor_changed_cells_may_end_elsewhere_but_not_all_one_way(
+    root: Path, sign: str, code: int
+) -> None:
+    """A training that meets other roundings ends elsewhere, as often better as worse; what was made up does not."""
+    _edit_scores(root, "+ 0.001 * cell.trial", f"+ 0.001 * cell.trial + 0.3 * {sign} * (cell.seed < 4)")
+    found = toy.call(root, "reproduce", "toy", "--only", "two", "--sample", "100")
+    assert "16 differs" in found.stdout
+    assert found.returncode == code, found.stderr

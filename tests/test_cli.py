@@ -110,7 +110,9 @@ def test_submit_publishes_and_the_published_board_is_the_local_one(root: Path) -
     assert toy.call(root, "run", "toy", "--no-page").returncode == 0
     result = toy.call(root, "submit", "toy")
     assert result.returncode == 0, result.stderr
-    assert len(result.stdout.splitlines()) == 5
+    *sealed, said = result.stdout.splitlines()
+    assert len(sealed) == 5
+    assert said == "inspected, nothing wrong: commit these files as they are"
     headers = {
         path.parent.name: json.loads(path.read_text().splitlines()[0]) for path in (root / "results").rglob("*.jsonl")
     }
@@ -270,3 +272,17 @@ def test_a_hand_edited_batch_is_named_and_left_out(root: Path) -> None:
     assert batch.name in result.stderr.replace("\n", "")
     assert "never edited" in result.stderr.replace("\n", " ")
     assert "two" not in {row["id"] for row in json.loads(result.stdout)["rows"]}
+
+
+def test_what_would_be_refused_is_told_when_it_is_sealed_and_may_be_left_out(root: Path) -> None:
+    commit(root)
+    assert toy.call(root, "run", "toy", "--no-page", "--only", "one").returncode == 0
+    assert toy.call(root, "run", "toy", "--no-page", "--only", "two", "--seeds", "0,1").returncode == 0
+    whole = toy.call(root, "submit", "toy", "--only", "one,two", "--whole")
+    assert whole.returncode == 0, whole.stderr
+    assert {path.parent.name for path in (root / "results" / "toy").glob("*/*.jsonl")} == {"one"}
+    none = toy.call(root, "submit", "toy", "--only", "one,two", "--whole")
+    assert (none.returncode, none.stdout) == (0, "no task is whole that is not published\n")
+    part = toy.call(root, "submit", "toy", "--only", "two")
+    assert part.returncode == 1
+    assert "seeds and trials are missing, such as (2, 0): a block is published whole" in part.stderr.replace("\n", " ")
