@@ -58,7 +58,7 @@ def test_a_short_night_seals_no_part_of_a_task(root: Path) -> None:
         assert toy.call(root, "run", "toy", "--no-page", *asked).returncode == 0
     night = _night(root, "--budget", "10s", "--submit")
     assert night.returncode == 0, night.stdout + night.stderr
-    assert "left for another time: 48 cells, about 24 min" in night.stdout
+    assert "left for another time: 48 cells, about" in night.stdout
     added = _git(root, "status", "--porcelain", "--untracked-files=all", "--", "results/toy").split()[1::2]
     assert sorted(Path(name).parent.name for name in added) == ["one", "three"]
 
