@@ -133,7 +133,7 @@ def test_submit_publishes_and_the_published_board_is_the_local_one(root: Path) -
     assert "largest difference of a mean 0.00 points" in again.stdout
     assert f"all {toy.CELLS} cells are done" in again.stdout
     filled = toy.call(root, "run", "toy", "--no-page", "--fresh", "--fill")
-    assert "all 0 cells are done" in filled.stdout, "--fill leaves out what is published"
+    assert f"all {toy.CELLS} cells are done or published" in filled.stdout, "--fill leaves out what is published"
 
 
 def test_mended_cells_are_published_and_a_retracted_batch_is_not_again(root: Path) -> None:

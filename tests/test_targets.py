@@ -129,4 +129,5 @@ def test_metrics_are_of_the_true_labels_and_of_new_rows_beside() -> None:
     found = outcome.metrics()
     assert {"last", "val", "map_new", "macro_auc", "fixed_cf1", "tuned_of1", "p5", "psp5"} <= found.keys()
     assert found["map_new"] != found["last"]
-    assert all(0 <= value <= 1 for value in found.values())
+    assert 1 <= found["coverage"] <= 11, "a depth, not a share"
+    assert all(0 <= value <= 1 for name, value in found.items() if name != "coverage")

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,14 @@ from lossboard.sources import source
 
 CHECKOUT = Path(__file__).parents[1]
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _denormals() -> None:
+    """Training in this process may have set them to zero, which Hypothesis refuses."""
+    if torch := sys.modules.get("torch"):
+        torch.set_flush_denormal(False)
+
 
 SCALARS = (
     st.none()
