@@ -177,7 +177,7 @@ def _values(suite: Suite, batch: Batch) -> Iterator[str]:
     scale = SCALES[suite.metrics.scale]
     for r in batch.records:
         where = f"{r.task}, seed {r.seed}, trial {r.trial}"
-        if unknown := sorted(set(r.metrics) - set(suite.metrics.columns)):
+        if unknown := sorted(name for name in r.metrics if not suite.metrics.known(name)):
             yield f"{where}: no metric '{unknown[0]}' in this suite"
         if r.seconds < 0:
             yield f"{where}: took {r.seconds} seconds"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import fnmatch
 import functools
 import hashlib
 import importlib
@@ -18,7 +19,7 @@ import math
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType, ModuleType
 from typing import Any
 
@@ -403,6 +404,7 @@ class Metrics:
     columns: Mapping[str, str]  # metric -> what it is
     scale: str = "percent"
     beside: tuple[str, ...] = ()  # metrics that pages show beside the one that ranks
+    series: Mapping[str, str] = field(default_factory=dict)  # numbers for charts alone: name with * and ? -> what it is
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "beside", tuple(self.beside))
@@ -413,6 +415,10 @@ class Metrics:
         _one_of("scale", self.scale, tuple(SCALES))
         for role in ("rank", "select"):
             _one_of(role, getattr(self, role), tuple(self.columns))
+
+    def known(self, name: str) -> bool:
+        """Whether a record may have it."""
+        return name in self.columns or any(fnmatch.fnmatchcase(name, pattern) for pattern in self.series)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import toy
 
-from lossboard import records
+from lossboard import protocol, records
+
+CHECKOUT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -179,3 +181,11 @@ def test_a_single_forged_value_is_found_by_measuring_again(root: Path) -> None:
     found = toy.call(root, "reproduce", "toy", "--only", "two", "--sample", "100")
     assert found.returncode == 1
     assert "1 of 20 cells differ" in found.stderr
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in CHECKOUT.glob("suites/*/suite.toml")))
+def test_every_number_that_is_published_is_one_that_its_suite_names(name: str) -> None:
+    metrics = protocol.load(name).metrics
+    paths = {path.parent: path for path in (CHECKOUT / "results" / name).rglob("*.jsonl")}  # one of each method
+    found = {each for path in paths.values() for record in records.read_batch(path).records for each in record.metrics}
+    assert not [each for each in found if not metrics.known(each)]
