@@ -50,7 +50,7 @@ def class_bins(log_p: Tensor, target: Tensor, bins: int = BINS, *, threshold: fl
     offset = torch.arange(classes) * bins
     sums = torch.zeros(5, classes * bins, dtype=torch.float64)
     for p, labels in in_chunks(log_p, target):
-        place, own = torch.bucketize(p, edges) + offset, p.gather(1, labels[:, None])[:, 0]
+        place, own = torch.bucketize(p.contiguous(), edges) + offset, p.gather(1, labels[:, None])[:, 0]
         row = torch.arange(len(p))
         parts = ((place, None, p), (place, p, p), (place, p.square(), p), (place[row, labels], None, own))
         for total, (where, weights, values) in zip(sums, (*parts, (place[row, labels], own, own)), strict=True):
