@@ -5,6 +5,7 @@ the predicted class, Dirichlet for whole rows.
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ EXACT = 4096  # samples up to which all pairs are visited
 NODES = 4000  # of the grid beyond that
 SAMPLES = 1000  # quantiles of the confidences by which the bandwidth is chosen
 BANDWIDTHS = (*(10 ** (-5 + 4 * k / 14) for k in range(15)), 0.2, 0.4, 0.6, 0.8, 1.0)  # the authors' grid
-ROWS = 512  # of pairs that are held at once
+ROWS = 64  # of pairs that are held at once: a cache has room for them
 EPSILON = 2.0**-53  # rounding of numbers just below 1
 FLOOR = 1e-12  # of probabilities whose logarithm is taken
 
@@ -40,7 +41,7 @@ def kernel_ece(log_p: Tensor, target: Tensor, bandwidth: float | None = None) ->
 
 def log_beta_kernel(at: Tensor, centre: Tensor, h: float) -> Tensor:
     """Logarithms (n, K) of the densities at (n,) of Beta(centre / h + 1, (1 - centre) / h + 1) for centre (K,)."""
-    return _logs(at) @ _exponents(centre, h) - _log_constant(centre, h)
+    return torch.addmm(-_log_constant(centre, h), _logs(at), _exponents(centre, h))
 
 
 def log_own_kernel(centre: Tensor, h: float) -> Tensor:
@@ -62,19 +63,25 @@ def _log_constant(centre: Tensor, h: float) -> Tensor:
 
 
 def without_own(log_kernel: Tensor, start: int) -> Tensor:
-    """The same kernel (n, N) of rows that start at this sample, with nothing for each sample itself."""
+    """The kernel (n, N) of rows that start at this sample, changed: nothing is left for each sample itself."""
     rows = torch.arange(len(log_kernel))
-    return log_kernel.index_put((rows, rows + start), torch.tensor(-torch.inf, dtype=log_kernel.dtype))
+    log_kernel[rows, rows + start] = -torch.inf
+    return log_kernel
+
+
+def _rows(samples: Tensor, h: float) -> Iterator[tuple[Tensor, Tensor]]:
+    """The kernel among samples (N,) without their own, some rows at a time: the largest logarithm of each row (n, 1),
+    and the densities (n, N) divided by its exponential."""
+    logs, exponents, constant = _logs(samples), _exponents(samples, h), -_log_constant(samples, h)
+    for start in range(0, len(samples), ROWS):
+        log_kernel = without_own(torch.addmm(constant, logs[start : start + ROWS], exponents), start)
+        top = log_kernel.amax(1, keepdim=True)
+        yield top, log_kernel.sub_(top).exp_()
 
 
 def by_pairs(confidence: Tensor, right: Tensor, h: float) -> Tensor:
     """Leave-one-out accuracy (N,) at each confidence (N,)."""
-    found = []
-    for start in range(0, len(confidence), ROWS):
-        part = slice(start, start + ROWS)
-        weights = torch.softmax(without_own(log_beta_kernel(confidence[part], confidence, h), start), 1)
-        found.append(weights @ right)
-    return torch.cat(found)
+    return torch.cat([kernel @ right / kernel.sum(1) for _, kernel in _rows(confidence, h)])
 
 
 def by_nodes(confidence: Tensor, right: Tensor, h: float) -> Tensor:
@@ -104,7 +111,7 @@ def best_bandwidth(confidence: Tensor) -> float:
     chosen = ordered[torch.linspace(0, len(ordered) - 1, min(len(ordered), SAMPLES)).long()]
 
     def likelihood(h: float) -> float:
-        return float(without_own(log_beta_kernel(chosen, chosen, h), 0).logsumexp(1).sum())
+        return sum(float((kernel.sum(1).log() + top[:, 0]).sum()) for top, kernel in _rows(chosen, h))
 
     return max(BANDWIDTHS, key=likelihood)
 
