@@ -11,20 +11,29 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lossboard import paths, records
 from lossboard.environment import Provenance
 from lossboard.protocol import Suite
-from lossboard.records import BadFile, plain
-
-if TYPE_CHECKING:
-    from lossboard.reproduction import Reproduction
+from lossboard.records import BadFile, Record, plain
 
 BITWISE, WITHIN, DIFFERS = "bitwise", "within tolerance", "differs"
 VERDICTS = (BITWISE, WITHIN, DIFFERS)
 FOLDER = "reproductions"  # of results/
 SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """A published record and what measuring its cell again gave."""
+
+    record: Record
+    again: Record
+    verdict: str
+    largest: float  # of the differences of metrics that both have; nan where there is none
+    metric: str  # the one that differs most; '' where none does
+    reasons: tuple[str, ...]  # what is not as it was
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ import functools
 import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from lossboard import records
@@ -20,21 +19,9 @@ from lossboard.errors import UsageError
 from lossboard.pools import Pool, WorkerDied
 from lossboard.protocol import Cell, Suite, Unit
 from lossboard.records import MEASURED, Record, plain
-from lossboard.reproduced import BITWISE, DIFFERS, WITHIN
+from lossboard.reproduced import BITWISE, DIFFERS, WITHIN, Reproduction
 from lossboard.run import measured
 from lossboard.sources import source
-
-
-@dataclass(frozen=True)
-class Reproduction:
-    """A published record and what measuring its cell again gave."""
-
-    record: Record
-    again: Record
-    verdict: str
-    largest: float  # of the differences of metrics that both have; nan where there is none
-    metric: str  # the one that differs most; '' where none does
-    reasons: tuple[str, ...]  # what is not as it was
 
 
 def reproduce(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lossboard.comparison import Comparison
     from lossboard.entries import Entry
     from lossboard.fidelity import Card
-    from lossboard.reproduction import Reproduction
+    from lossboard.reproduced import Reproduction
 
 console = Console(width=None if sys.stdout.isatty() else 160, markup=False, highlight=False)  # contributed text
 errors = Console(stderr=True, markup=False, highlight=False)
