@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 Made = dict[str, tuple["np.ndarray", "np.ndarray"]]  # features and labels (N, L) of each split
 TRAIN_DIGITS = 1197  # of 1797: the images that training pairs are made of, the others are for test
 BLANK = 0.25  # the share of halves without a digit
-PLANE_HALF = 0.115  # half a side of the squares of the dataset in the plane
+PLANE_HALF = 0.125  # half a side of the squares of the dataset in the plane
 OVERLAP_WIDTH = 24  # features of the dataset whose classes overlap
 OVERLAP_SPREAD = 1.25  # half a side of a cube, whose centre is a corner of that from -1 to 1
 RARITY = 20.0  # how many times as often as a 9 a 0 is drawn
@@ -70,7 +70,7 @@ def overlap() -> Made:
 def plane() -> Made:
     """Points of the unit square in eight smaller squares around its middle, of classes 0, 1, 2, 3, 0, 1, 2, 3.
 
-    No arithmetic but sums and products, so that every machine has the same bits. Squares are 0.103 apart.
+    No arithmetic but sums and products, so that every machine has the same bits. Squares are a twelfth apart.
     """
     import numpy as np
 

@@ -1,7 +1,8 @@
-"""From a trained network to a record: accuracy under every attack, against common corruptions, and what is certified."""
+"""From a trained network to a record: accuracy under attacks and common corruptions, and what can be certified."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import time
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossboard.problem import Problem, stream
@@ -29,11 +31,14 @@ from reference.corruptions import corruptions
 from reference.masking import Check
 from suites.adversarial import Judging, Threat, networks
 from suites.adversarial.networks import Model, Network
+from suites.adversarial.pictures import GRID, LEVELS, SHOWN, SIDE, packed
 
 SIZES = (0.125, 0.25, 0.5, 1.0, 1.5, 2.0)  # multiples of eps of the accuracy-epsilon curve
 SMALL = SIZES[:4]  # those that the power law is fitted to
-TOGETHER = 256  # rows attacked at once
+TOGETHER = {"mlp": 1024}  # rows attacked at once; of images fewer, whose activations are to stay in a cache
+OF_IMAGES = 128
 DRAWS = 10  # forward passes averaged at each step, against a network that randomises
+COVERING = 20  # restarts in the ball from which everything can be reached: of few features one often ends at a corner
 TIGHT = 100  # test rows whose bounds' tightness is measured
 VALIDATED = {"steps": 10, "step": 0.25}  # the attack on validation rows, of PGD on the margin
 
@@ -74,10 +79,11 @@ class Target:
     y: Tensor
     threat: Threat
     stream: Callable[[str], torch.Generator]
+    together: int  # rows at once
     draws: int = 1
 
     def only(self, rows: Tensor | slice) -> Target:
-        return Target(self.model, self.x[rows], self.y[rows], self.threat, self.stream, self.draws)
+        return dataclasses.replace(self, x=self.x[rows], y=self.y[rows])
 
     def right(self) -> Tensor:
         """Whether each row is classified correctly as it is: (N,), bool."""
@@ -91,7 +97,7 @@ class Target:
 
     @torch.no_grad()
     def _right(self, change: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        parts = zip(self.x.split(TOGETHER), self.y.split(TOGETHER), strict=True)
+        parts = zip(self.x.split(self.together), self.y.split(self.together), strict=True)
         return torch.cat([right(self.model(change(x, y)), y) for x, y in parts])
 
 
@@ -101,12 +107,14 @@ def judged(cell: Cell, network: Network, rows: Problem) -> dict[str, float]:
     how: Judging = cell.task.parts["judging"]
     draw = functools.partial(stream, cell.task.dataset, cell.seed)
     rows = rows.to(torch.device(networks.device(cell.task)))
+    together = TOGETHER.get(cell.task.model.kind, OF_IMAGES)
     test, val = (
-        Target(network.model, rows.features[part], rows.labels[part], threat, draw) for part in (rows.test, rows.val)
+        Target(network.model, rows.features[part], rows.labels[part], threat, draw, together)
+        for part in (rows.test, rows.val)
     )
     repeats = masking.repeatable(network.model, test.x[: how.checked])
     if repeats.suspect:
-        test = Target(test.model, test.x, test.y, threat, draw, DRAWS)
+        test = dataclasses.replace(test, draws=DRAWS)
     correct = attacked(test, how)
     robust = torch.stack(list(correct.values())).all(0)
     checks = [*checked(test.only(slice(how.checked)), how, correct["square"][: how.checked]), repeats]
@@ -125,9 +133,11 @@ def judged(cell: Cell, network: Network, rows: Problem) -> dict[str, float]:
     found |= {"val": network.val, "robust_val": network.robust_val}
     if math.isnan(network.val):
         found |= {"val": _share(val.right()), "robust_val": _share(val.under(pgd_margin, "validation", **VALIDATED))}
-    if how.autoattack and cell.seed == 0:
-        some = test.only(slice(how.autoattack))
-        found["autoattack"] = _share(some.right() & some.under(autoattack, "autoattack"))
+    if cell.seed == 0:
+        found |= regions(test) if test.x.shape[1:] == (2, 1, 1) else examples(test)
+        if how.autoattack:
+            some = test.only(slice(how.autoattack))
+            found["autoattack"] = _share(some.right() & some.under(autoattack, "autoattack"))
     return found
 
 
@@ -158,12 +168,13 @@ def checked(some: Target, how: Judging, without_gradients: Tensor) -> list[Check
     short, long = {"steps": 10, "step": 0.25, **draws}, {"steps": 100, "step": 0.05, **draws}
     few, many = some.under(pgd, "check", **short), some.under(pgd, "check", **long)
     covering = 1.0 if some.threat.norm == "linf" else math.sqrt(some.x[0].numel())
-    sizes = {size: _share(some.under(pgd, "check", size, **long)) for size in (2 * eps, covering)}
+    sizes = {0.0: _share(some.right()), eps: _share(few), 2 * eps: _share(some.under(pgd, "check", 2 * eps, **short))}
+    sizes[covering] = _share(some.under(pgd, "check", covering, restarts=COVERING, **short))
     return [
         masking.more_steps(few, many),
         masking.more_restarts(few, some.under(pgd, "check", restarts=5, **short)),
         masking.black_box(without_gradients, many),
-        masking.vanishes({0.0: _share(some.right()), eps: _share(many), **sizes}),
+        masking.vanishes(sizes),
         masking.along_gradient(some.model, some.x, some.y, eps=eps, norm=some.threat.norm),
     ]
 
@@ -178,7 +189,7 @@ def corrupted(test: Target) -> dict[str, float]:
     found = {}
     for name, corrupt in corruptions(test.x.shape).items():
         x = corrupt(test.x, test.stream(f"corrupted {name}"))
-        found[name] = _share(Target(test.model, x, test.y, test.threat, test.stream).right())
+        found[name] = _share(dataclasses.replace(test, x=x).right())
     return found
 
 
@@ -191,13 +202,41 @@ def _certified(test: Target, robust: Tensor) -> dict[str, float]:
     if test.threat.norm != "linf" or not isinstance(test.model, nn.Module):
         return {}
     try:
-        pairs = zip(test.x.split(TOGETHER), test.y.split(TOGETHER), strict=True)
+        pairs = zip(test.x.split(test.together), test.y.split(test.together), strict=True)
         proven = torch.cat([certified(test.model, x, y, test.threat.eps) for x, y in pairs])
         tight = float(tightness(test.model, test.x[:TIGHT]).mean())
     except TypeError:  # nothing is known of this kind of network
         return {}
     assert not bool((proven & ~robust).any()), "an attack fooled the network where bounds exclude it"
     return {"certified": _share(proven), "tightness": tight}
+
+
+@torch.no_grad()
+def regions(test: Target) -> dict[str, float]:
+    """The class that a network predicts at the middle of each cell of a grid over the unit square, row by row."""
+    middles = (torch.arange(GRID, device=test.x.device) + 0.5) / GRID
+    across, up = middles.repeat(GRID), middles.repeat_interleave(GRID)
+    said = test.model(torch.stack([across, up], 1).view(-1, 2, 1, 1)).argmax(1)
+    return packed("region", said.tolist())
+
+
+@torch.no_grad()
+def examples(test: Target) -> dict[str, float]:
+    """The first test image of each of the first classes as Auto-PGD leaves it, in grey, and what the network says."""
+    labels = test.y.unique()[:SHOWN]
+    rows = torch.stack([(test.y == label).nonzero()[0, 0] for label in labels])
+    some, found = test.only(rows), dict[str, float]()
+    how: dict[str, Any] = {"norm": test.threat.norm, "generator": test.stream("examples"), "draws": test.draws}
+    attacked = apgd_ce(some.model, some.x, some.y, eps=test.threat.eps, **how)
+    side = min(SIDE, test.x.shape[-1])
+    said = zip(some.model(some.x).argmax(1).tolist(), some.model(attacked).argmax(1).tolist(), strict=True)
+    for i, (before, after) in enumerate(said):
+        found |= {f"example{i}_said": float(before), f"example{i}_attacked_said": float(after)}
+        found[f"example{i}_label"] = float(some.y[i])
+        for name, x in ((f"example{i}", some.x[i]), (f"example{i}_attacked", attacked[i])):
+            grey = F.adaptive_avg_pool2d(x.mean(0, keepdim=True), side).flatten()
+            found |= packed(name, (LEVELS * grey).round().long().tolist())
+    return found
 
 
 def worst_class(correct: Tensor, target: Tensor) -> float:

@@ -25,7 +25,7 @@ from reference.methods import Method, catalogue
 from reference.models.cnn import CNN
 from reference.models.mlp import MLP
 from reference.models.pixels import Scaled
-from reference.models.preact_resnet import preact_resnet18
+from reference.models.preact_resnet import PreActResNet
 
 CODE = (  # whose change makes kept networks others, beside the defence's own
     *("suites.adversarial.networks", "lossboard.defend", "lossboard.problem", "lossboard.train"),
@@ -83,10 +83,11 @@ def maker(task: Task, rows: Problem) -> Callable[[int, Generator], nn.Module]:
     channels, side = x.shape[1], x.shape[-1]
     mean, deviation = x.mean((0, 2, 3)).tolist(), x.std((0, 2, 3)).tolist()
     hidden = [model.width or WIDTH] * model.layers
+    narrow = {"width": model.width} if model.width else {}
     known: dict[str, Callable[[int, Generator], nn.Module]] = {
         "mlp": lambda classes, g: MLP(math.prod(x.shape[1:]), hidden, classes, g),
-        "cnn": lambda classes, g: CNN(channels, side, classes, g, **({"width": model.width} if model.width else {})),
-        "preact_resnet18": functools.partial(preact_resnet18, channels),
+        "cnn": lambda classes, g: CNN(channels, side, classes, g, **narrow),
+        "preact_resnet18": lambda classes, g: PreActResNet(channels, classes, g, (2, 2, 2, 2), **narrow),
     }
     if model.kind not in known:
         raise UsageError(f"model kind '{model.kind}'; {nearest(model.kind, known)}")
