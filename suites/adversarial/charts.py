@@ -83,8 +83,8 @@ def _trade_off(track: Track, board: Board, entries: Entries) -> list[Figure]:
         rows.sort(key=lambda row: row["colour"] == OTHER)
         data = {"rows": rows, "across": "accuracy without attack (%)", "log": False, "up": "robust accuracy (%)"}
         caption = (
-            f"On {task}, of the tuned trials: the test rows that are right as they are, and those that stay right under "
-            f"every attack. Lines are 95 % t intervals over seeds. Best is the upper right. {NAMED}"
+            f"On {task}, of the tuned trials: the test rows that are right as they are, and those that stay right "
+            f"under every attack. Lines are 95 % t intervals over seeds. Best is the upper right. {NAMED}"
         )
         label = f"Robust accuracy of {len(points)} methods against their accuracy without attack on {task}"
         svg = drawing.drawn(drawing.draw_scatter, data)
@@ -171,8 +171,8 @@ def _growth(track: Track, board: Board, entries: Entries) -> list[Figure]:
         named = dict.fromkeys(str(row["name"]) for row in rows)
         laws = ", ".join(f"{m} {own[m].metrics['power']:.2f}" for m in named if "power" in own[m].metrics)
         caption = (
-            f"On {task.name}: points of accuracy that PGD on the margin takes within eps, means over seeds. On a line it "
-            f"is a power of eps. Exponents, means of those of each seed: {laws}."
+            f"On {task.name}: points of accuracy that PGD on the margin takes within eps, means over seeds. On a line "
+            f"it is a power of eps. Exponents, means of those of each seed: {laws}."
         )
         data = {"rows": rows, "across": "eps (log scale)", "up": "log10 of the points lost", "log": True}
         svg = drawing.drawn(drawing.draw_lines, data)

@@ -127,7 +127,7 @@ CLAIMS = (
         POWER,
         "abstract",
         beside("at", "standard", "power_fit", on=IMAGES, asks="not worse", matters=0.05),
-        "How well it fits is R² of logarithms from eps / 8 to eps: `power_fit`. A comparison says nothing of its level, "
-        "which the chart of errors against eps shows, with the exponents.",
+        "How well it fits is R² of logarithms from eps / 8 to eps: `power_fit`. A comparison says nothing of its "
+        "level, which the chart of errors against eps shows, with the exponents.",
     ),
 )

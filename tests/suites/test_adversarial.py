@@ -313,7 +313,7 @@ def test_images_of_the_long_tracks_are_loaded_trained_on_and_attacked(kind: str)
     assert ("certified" in found.metrics) is (kind == "cnn")
     rows = networks.problem(small, 1, data)
     assert rows.features.shape == (100, channels, side, side)
-    assert 0 <= rows.features.min()
+    assert rows.features.min() >= 0
     assert rows.features.max() <= 1
 
 
