@@ -56,14 +56,15 @@ class Judging:
     """
 
     steps: int = 20  # of PGD
+    auto_steps: int = 100  # of Auto-PGD
     targets: int = 9  # of targeted Auto-PGD
     queries: int = 1000  # of the square attack
     checked: int = 100  # test rows that the checks for masked gradients take
     autoattack: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.steps, self.targets, self.queries, self.checked) < 1 or self.autoattack < 0:
-            raise UsageError("steps, targets, queries and checked are at least 1, autoattack not negative")
+        if min(self.steps, self.auto_steps, self.targets, self.queries, self.checked) < 1 or self.autoattack < 0:
+            raise UsageError("autoattack is not negative, all other numbers at least 1")
 
 
 SECTIONS = {"threat": Threat, "judging": Judging}
@@ -131,7 +132,11 @@ def _judged_s(task: Task, seed: int) -> float:
     """About how long the attacks on a network take."""
     how: Judging = task.parts["judging"]
     whole = how.autoattack * (seed == 0) * 4000
-    passes = _rows(task)[1] * (how.steps * 8 + 100 + 60 * how.targets + how.queries / 4) + how.checked * 300 + whole
+    passes = (
+        _rows(task)[1] * (how.steps * 8 + how.auto_steps * (1 + 0.6 * how.targets) + how.queries / 4)
+        + how.checked * 300
+        + whole
+    )
     return OUTRIGHT_S[task.model.kind] + math.ceil(passes) * SECONDS[task.model.kind]
 
 

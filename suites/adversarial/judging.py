@@ -148,11 +148,12 @@ def _sizes(how: Judging) -> dict[str, float]:
 def attacked(test: Target, how: Judging) -> dict[str, Tensor]:
     """Attack -> which rows are still right under it (N,); "clean": without any."""
     averaged = {"draws": test.draws}
-    first = test.under(apgd_ce, "apgd_ce", **averaged)
+    auto = {"steps": how.auto_steps, **averaged}
+    first = test.under(apgd_ce, "apgd_ce", **auto)
     left = first.nonzero()[:, 0]
     both = first.clone()
     if len(left):
-        both[left] = test.only(left).under(apgd_t, "apgd_t", targets=how.targets, **averaged)
+        both[left] = test.only(left).under(apgd_t, "apgd_t", targets=how.targets, **auto)
     return {
         "clean": test.right(),
         "fgsm": test.under(fgsm, "fgsm"),

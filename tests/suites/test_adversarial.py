@@ -38,7 +38,10 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def short(task: protocol.Task, epochs: int = 2) -> protocol.Task:
     """The same, trained and attacked briefly."""
-    threat, how = replace(task.parts["threat"], steps=3), adversarial.Judging(3, 2, 10, 30)
+    threat, how = (
+        replace(task.parts["threat"], steps=3),
+        adversarial.Judging(steps=3, auto_steps=5, targets=2, queries=10, checked=30),
+    )
     return task.having(recipe=replace(task.recipe, epochs=epochs), threat=threat, judging=how)
 
 
@@ -319,7 +322,7 @@ def test_images_of_the_long_tracks_are_loaded_trained_on_and_attacked(kind: str)
 
 # -- golden -----------------------------------------------------------------------------------------------------------
 
-GOLDEN_CELLS = {"plane": ("trades", PLANE.name), "digits": ("adv_comp_sum", LENGTH.name)}
+GOLDEN_CELLS = {"plane": ("trades", PLANE.name), "digits": ("mart", LENGTH.name)}
 
 
 @pytest.mark.parametrize("name", GOLDEN_CELLS)
