@@ -193,7 +193,7 @@ def _panels(board: Board, known: Mapping[str, Any]) -> list[str]:
 
 def _regions(track: Track, board: Board, entries: Entries) -> list[Figure]:
     """Which class a network predicts where in the plane, with the squares that the data comes from."""
-    found = []
+    found: list[Figure] = []
     for task in (task for task in track.tasks if task.dataset == "plane"):
         grids = {entry.method: unpacked("region", entry.metrics, GRID * GRID) for entry in entries.get(task.name, ())}
         methods = _panels(board, {method: grid for method, grid in grids.items() if grid})
@@ -246,7 +246,7 @@ def _drawing(inside: str, width: float, height: float) -> str:
 
 def _examples(track: Track, board: Board, entries: Entries) -> list[Figure]:
     """Test images, and what an attack makes of them for some networks, with what each says."""
-    found = []
+    found: list[Figure] = []
     for task in track.tasks:
         side = SIDES.get(task.dataset, SIDE)
         own = {entry.method: entry.metrics for entry in entries.get(task.name, ())}
@@ -275,9 +275,9 @@ def _examples(track: Track, board: Board, entries: Entries) -> list[Figure]:
             f"On {task.name}, the networks of seed 0: the first test image of each of four classes, below it what "
             f"Auto-PGD within eps = {_eps(task):.3g} makes of it for each network, and the class that the network says."
         )
-        label = f"Test images of {task.name} before and after an attack on {', '.join(methods)}"
+        told = f"Test images of {task.name} before and after an attack on {', '.join(methods)}"
         name, title = f"{track.name}-examples-{stem(task.name)}", f"Attacked images, {task.name}"
-        found.append(Figure(name, svg, title, label, caption, stem(track.name, "tasks"), leads=not found))
+        found.append(Figure(name, svg, title, told, caption, stem(track.name, "tasks"), leads=not found))
     return found
 
 
