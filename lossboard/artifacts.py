@@ -94,6 +94,21 @@ def find(name: str, made_of: Mapping[str, Any]) -> Artifact | None:
         return None
 
 
+def unfinished(name: str, made_of: Mapping[str, Any]) -> Path:
+    """The file in which what is made for this artifact may be kept until it is whole; its maker deletes it then.
+
+    Raises:
+        StoreError: the folder cannot be made.
+        ValueError, TypeError: as :func:`artifact`.
+    """
+    path = _path(name, canonical(made_of)).with_suffix(".checkpoint")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot make {path.parent}: {error.strerror}. Make room and run again") from error
+    return path
+
+
 def kept() -> Kept:
     """How much artifacts take on this machine. The folder may be deleted: they are made again."""
     sizes = [path.stat().st_size for path in folder().glob(f"*{SUFFIX}")]

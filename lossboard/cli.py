@@ -448,7 +448,8 @@ def _conclude(
     for part, own in board.standings(suite, track, [*ours, *others]):
         if part.kind in kinds and (own or not suite.alone):
             shown = board.build(suite, part, own, seeds=seeds)
-            show.console.print(show.board_table(shown, marks), soft_wrap=not show.console.is_terminal)
+            said = marks | _remarks(suite, part, own, shown)
+            show.console.print(show.board_table(shown, said), soft_wrap=not show.console.is_terminal)
             if suite.alone:
                 show.console.print(_details(suite, part, own, shown), soft_wrap=not show.console.is_terminal)
     if not suite.alone:  # times do not repeat: the boards' intervals say what differs
@@ -482,6 +483,13 @@ def _details(suite: protocol.Suite, part: protocol.Track, own: list[Record], sho
     from lossboard.entries import entries_of
 
     return show.details_table(shown, entries_of(part, shown, shown, own), suite.metrics.beside)
+
+
+def _remarks(suite: protocol.Suite, part: protocol.Track, own: list[Record], shown: Board) -> dict[str, str]:
+    """Method -> what the suite says of what was measured of it."""
+    from lossboard.entries import entries_of, remarks
+
+    return remarks(suite.name, entries_of(part, shown, shown, own))
 
 
 def _measure_theory() -> None:
@@ -573,7 +581,8 @@ def board(
     elif any(shown.rows for shown in cut):
         measured = [(shown, *part) for shown, part in zip(cut, parts, strict=True) if shown.rows]
         for shown, part, own in measured:
-            show.console.print(show.board_table(shown), soft_wrap=not show.console.is_terminal)
+            said = _remarks(pinned, part, own, shown)
+            show.console.print(show.board_table(shown, said), soft_wrap=not show.console.is_terminal)
             if details:
                 show.console.print(_details(pinned, part, own, shown), soft_wrap=not show.console.is_terminal)
         current = boards.currency(pinned)

@@ -55,6 +55,7 @@ class Defended:
     robust_val: tuple[float, ...]  # and under attack
     bits: str  # first 12 hex of the SHA-256 of the chosen parameters
     seconds: float  # processor time
+    passes: float  # forward and backward, through the network, of a training row
 
 
 def defend(
@@ -127,7 +128,7 @@ class Loop:
         self.carried = torch.tensor(method.carried, device=device)
         self.run, self.streams = run, {name: run.stream(name) for name in ("batches", "attack", "augment")}
         self.batch = batch_size(recipe, len(self.problem.train))
-        self.done, self.seconds = 0, 0.0
+        self.done, self.seconds, self.passed = 0, 0.0, 0
         self.val: list[float] = []
         self.robust_val: list[float] = []
         self.best = self._kept()
@@ -170,7 +171,7 @@ class Loop:
         makes: dict[str, Callable[[], Tensor]] = {
             "clean": lambda: self._forward(x),
             "adversarial": lambda: self._forward(found.x),  # type: ignore[union-attr]  # declared with inner=
-            "worst": lambda: worst(self.model, x, target, eps),
+            "worst": lambda: self._worst(x, target, eps),
         }
         self.model.train()
 
@@ -210,7 +211,12 @@ class Loop:
             found: Found = self.method.inner(forward, x, target, search, **hyper)
         return found
 
+    def _worst(self, x: Tensor, target: Tensor, eps: float) -> Tensor:
+        self.passed += 2 * len(x)  # of both ends of the bounds
+        return worst(self.model, x, target, eps)
+
     def _forward(self, x: Tensor, precision: str = "") -> Tensor:
+        self.passed += len(x) * torch.is_grad_enabled()
         if "bfloat16" not in (precision, self.recipe.precision):
             return self.model(x)
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
@@ -248,6 +254,7 @@ class Loop:
             "best": self.best,
             "done": self.done,
             "seconds": self.seconds,
+            "passed": self.passed,
             "val": self.val,
             "robust_val": self.robust_val,
         }
@@ -259,7 +266,7 @@ class Loop:
         for name, stream in self.streams.items():
             stream.set_state(state["streams"][name])
         self.carried, self.best = state["carried"], state["best"]
-        self.done, self.seconds = state["done"], state["seconds"]
+        self.done, self.seconds, self.passed = state["done"], state["seconds"], state["passed"]
         self.val, self.robust_val = list(state["val"]), list(state["robust_val"])
 
     def outcome(self) -> Defended:
@@ -270,7 +277,8 @@ class Loop:
         best = max(range(self.done), key=lambda epoch: (self.robust_val[epoch], epoch))
         curves = (tuple(self.val), tuple(self.robust_val))
         status = "ok" if finite else "diverged"
-        return Defended(self.model, status, best, *curves, fingerprint(self.weights), self.seconds)
+        passes = self.passed / len(self.problem.train)
+        return Defended(self.model, status, best, *curves, fingerprint(self.weights), self.seconds, passes)
 
 
 def combined(

@@ -143,11 +143,17 @@ def draw_critical(data: Data) -> Any:
 
 
 def draw_scatter(data: Data) -> Any:
-    """A dot a method over two measures; those with a label are named beside it where there is room."""
+    """A dot a method over two measures; those with a label are named beside it where there is room.
+
+    Rows in colour that have ``left``, ``right``, ``low`` and ``high`` get intervals.
+    """
     import altair as alt
 
     rows, log, log_up = data["rows"], data["log"], data.get("log_up", False)
-    (left, right), (low, high) = (_ends([row[key] for row in rows], use) for key, use in (("x", log), ("y", log_up)))
+    (left, right), (low, high) = (
+        _ends([row[key] for row in rows for key in keys if key in row], use)
+        for keys, use in ((("x", "left", "right"), log), (("y", "low", "high"), log_up))
+    )
 
     def across(value: float) -> float:
         return WIDE * _share(value, left, right, log)
@@ -173,8 +179,11 @@ def draw_scatter(data: Data) -> Any:
     colour, shape = alt.Color("colour:N", scale=None), alt.Shape("shape:N", scale=None)
     back = alt.Chart(alt.InlineData(values=[row for row in rows if row["colour"] == OTHER]))
     front = alt.Chart(alt.InlineData(values=[row for row in rows if row["colour"] != OTHER]))
+    spans = alt.Chart(alt.InlineData(values=[row for row in rows if row["colour"] != OTHER and "low" in row]))
     layers = [
         back.mark_point(size=22, strokeWidth=1.2, opacity=1, color=OTHER).encode(x=x, y=y),
+        spans.mark_rule(strokeWidth=1.2).encode(x=x, y=alt.Y("low:Q", title=None), y2="high:Q", color=colour),
+        spans.mark_rule(strokeWidth=1.2).encode(y=y, x=alt.X("left:Q", title=None), x2="right:Q", color=colour),
         front.mark_point(filled=True, size=48, opacity=1).encode(x=x, y=y, color=colour, shape=shape),
     ]
     for row, place in zip(named, places, strict=True):

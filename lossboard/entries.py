@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lossboard.board import Board, Row, Score
-from lossboard.protocol import Task, Track
+from lossboard.protocol import Task, Track, suite_module
 from lossboard.records import Record
+from lossboard.statistics import t_interval
 
 Measures = Mapping[str, Mapping[str, float]]  # method -> what was measured of it, averaged over the tasks of a board
 
@@ -23,6 +24,7 @@ class Entry:
     tuned: Score | None
     default: Score | None
     metrics: Mapping[str, float]
+    halves: Mapping[str, float]  # half-widths of their 95 % t intervals; of a metric of one seed there is none
     seconds: float
     files: tuple[str, ...]  # that hold its records
     runs: tuple[tuple[str, str, bool], ...]  # when, commit ('' if not known), local changes; in order of time
@@ -60,11 +62,26 @@ def _entry(row: Row, task: Task, default: Score | None, cells: Sequence[Record])
         tuned=tuned,
         default=default,
         metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
+        halves={name: t_interval(values)[1] for name, values in measured.items() if len(values) > 1},
         seconds=sum(record.seconds for record in chosen) / len(chosen) if chosen else math.nan,
         files=tuple(sorted({header.file for header in headers.values() if header.file})),
         runs=tuple(sorted({(header.started, header.commit or "", header.dirty) for header in headers.values()})),
         stale=row.stale,
     )
+
+
+def remarks(suite: str, entries: Mapping[str, Sequence[Entry]]) -> dict[str, str]:
+    """Method -> what the suite's ``remark`` says of its metrics, and on which tasks; only those that it remarks on."""
+    say = getattr(suite_module(suite), "remark", lambda metrics: "")
+    found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for task, own in entries.items():
+        for entry in own:
+            if words := say(entry.metrics):
+                found[entry.method][words].append(task)
+    return {
+        method: "; ".join(f"{words} ({', '.join(tasks)})" for words, tasks in said.items())
+        for method, said in found.items()
+    }
 
 
 def _place(entry: Entry) -> tuple[float, str]:

@@ -219,7 +219,7 @@ def _pins(view: SuiteView) -> list[Line]:
 
 def _parts(task: Task) -> Line:
     """What a task is made of: of those that train, what people look for first; of others, every field."""
-    if "recipe" in task.parts:
+    if {"recipe", "corruption"} <= task.parts.keys():
         return {
             "noise": task.corruption.kind,
             "rate": task.corruption.rate,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from lossboard import board, charts, paths, protocol, records, reproduced, statistics
 from lossboard.board import Board, Row, Score
 from lossboard.claims import Assessment, assess
-from lossboard.entries import Entry, Measures, entries_of, measures
+from lossboard.entries import Entry, Measures, entries_of, measures, remarks
 from lossboard.markup import Interval
 from lossboard.names import SAFE
 from lossboard.records import Record
@@ -44,6 +44,7 @@ class TrackView:
     entries: Mapping[str, tuple[Entry, ...]]  # task -> methods, the best mean first
     measures: Measures
     figures: Sequence[charts.Figure]
+    remarks: Mapping[str, str]  # method -> what the suite says of what was measured of it
 
     @property
     def control(self) -> str:
@@ -172,7 +173,7 @@ def _track(pinned: protocol.Suite, track: protocol.Track, best: Sequence[Record]
     found = entries_of(track, tuned, default, own)
     means = measures(found, tuned)
     figures = charts.figures(track, tuned, default, means, pinned, found)
-    return TrackView(pinned, track, tuned, default, tuple(columns), found, means, figures)
+    return TrackView(pinned, track, tuned, default, tuple(columns), found, means, figures, remarks(pinned.name, found))
 
 
 def title(task: str, strata: Mapping[str, Sequence[str]]) -> str:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 Made = dict[str, tuple["np.ndarray", "np.ndarray"]]  # features and labels (N, L) of each split
 TRAIN_DIGITS = 1197  # of 1797: the images that training pairs are made of, the others are for test
 BLANK = 0.25  # the share of halves without a digit
+PLANE_HALF = 0.125  # half a side of the squares of the dataset in the plane
 OVERLAP_WIDTH = 24  # features of the dataset whose classes overlap
 OVERLAP_SPREAD = 1.25  # half a side of a cube, whose centre is a corner of that from -1 to 1
 RARITY = 20.0  # how many times as often as a 9 a 0 is drawn
@@ -64,6 +65,24 @@ def overlap() -> Made:
         return centre + OVERLAP_SPREAD * noise, label.astype(np.int64)
 
     return {"train": rows(2500), "test": rows(5000)}
+
+
+def plane() -> Made:
+    """Points of the unit square in eight smaller squares around its middle, of classes 0, 1, 2, 3, 0, 1, 2, 3.
+
+    No arithmetic but sums and products, so that every machine has the same bits. Squares are a twelfth apart.
+    """
+    import numpy as np
+
+    random = np.random.RandomState(0)
+    around = np.array([(0, 0), (1, 0), (2, 0), (2, 1), (2, 2), (1, 2), (0, 2), (0, 1)])
+
+    def rows(count: int) -> tuple[np.ndarray, np.ndarray]:
+        which = random.randint(0, 8, count)
+        noise = 2.0 * random.random_sample((count, 2)) - 1.0
+        return (2.0 * around[which] + 1.0) / 6.0 + PLANE_HALF * noise, (which % 4).astype(np.int64)
+
+    return {"train": rows(800), "test": rows(400)}
 
 
 def _pairs(

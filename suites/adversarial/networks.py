@@ -1,0 +1,169 @@
+"""Trained networks of defences, kept as artifacts: what other defences learn from, combine, and attacks are run on."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from lossboard import defend as loop
+from lossboard.artifacts import Artifact, artifact, unfinished
+from lossboard.data import Dataset
+from lossboard.environment import environment
+from lossboard.errors import UsageError
+from lossboard.problem import Problem, Run, divided, scaled, stream
+from lossboard.protocol import Cell, Task, nearest
+from lossboard.run import Context
+from lossboard.sources import source
+from reference.methods import Method, catalogue
+from reference.models.cnn import CNN
+from reference.models.mlp import MLP
+from reference.models.pixels import Scaled
+from reference.models.preact_resnet import PreActResNet
+
+CODE = (  # whose change makes kept networks others, beside the defence's own
+    *("suites.adversarial.networks", "lossboard.defend", "lossboard.problem", "lossboard.train"),
+    *("reference.models.mlp", "reference.models.cnn", "reference.models.preact_resnet", "reference.models.pixels"),
+)
+WIDTH = 32  # of hidden layers, where a task does not say
+ABOUT = ("bits", "ok", "seconds", "passes", "val", "robust_val", "epoch")  # what is kept beside the parameters
+Model = Callable[[Tensor], Tensor]  # inputs (N, ...) -> logits (N, C)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained network, or one that combines several, with what its training took and gave.
+
+    ``val`` and ``robust_val`` are accuracies on validation rows, without and under the attack that chose the epoch;
+    nan for a combination. ``seconds`` are its own, ``passes`` those of the networks that it needs, too.
+    """
+
+    model: Model
+    ok: bool
+    bits: str
+    seconds: float
+    passes: float
+    val: float = math.nan
+    robust_val: float = math.nan
+    epoch: int = 0
+
+
+@functools.lru_cache(maxsize=8)
+def problem(task: Task, seed: int, data: Callable[[str], Dataset]) -> Problem:
+    """The task's rows for one seed, as images in [0, 1]: tables of a square number of features, and points as they are.
+
+    Raises:
+        UsageError: a feature is negative.
+    """
+    features, labels, own = scaled(data(task.dataset), dataclasses.replace(task.split, scale="unit"))
+    if features.min() < 0:
+        raise UsageError(f"'{task.dataset}' has negative features; attacks are made for inputs in [0, 1]")
+    if features.ndim == 2:
+        side = math.isqrt(features.shape[1])
+        square = side * side == features.shape[1]
+        features = features.view(-1, 1, side, side) if square else features.view(*features.shape, 1, 1)
+    train, val, test = divided(task.split, len(labels), own, stream(task.dataset, seed, "split"))
+    return Problem(features, labels, train, val, test, data(task.dataset).classes, labels)
+
+
+def device(task: Task) -> str:
+    """Where a task's networks are trained and attacked."""
+    return "cuda" if torch.cuda.is_available() and task.model.kind != "mlp" else "cpu"
+
+
+def maker(task: Task, rows: Problem) -> Callable[[int, Generator], nn.Module]:
+    """What makes the task's network for so many classes: behind a scaling by the mean and deviation of each channel."""
+    x, model = rows.features[rows.train], task.model
+    channels, side = x.shape[1], x.shape[-1]
+    mean, deviation = x.mean((0, 2, 3)).tolist(), x.std((0, 2, 3)).tolist()
+    hidden = [model.width or WIDTH] * model.layers
+    narrow = {"width": model.width} if model.width else {}
+    known: dict[str, Callable[[int, Generator], nn.Module]] = {
+        "mlp": lambda classes, g: MLP(math.prod(x.shape[1:]), hidden, classes, g),
+        "cnn": lambda classes, g: CNN(channels, side, classes, g, **narrow),
+        "preact_resnet18": lambda classes, g: PreActResNet(channels, classes, g, (2, 2, 2, 2), **narrow),
+    }
+    if model.kind not in known:
+        raise UsageError(f"model kind '{model.kind}'; {nearest(model.kind, known)}")
+    return lambda classes, g: Scaled(known[model.kind](classes, g), mean, deviation, flat=model.kind == "mlp")
+
+
+def network(cell: Cell, context: Context) -> Network:
+    """The network of a cell: from the disk, or trained, and then kept; or the combination of several."""
+    method = context.methods[cell.method]
+    needs = {id: _network(_needed(cell, id), catalogue("defence")[id], {}, context) for id in method.needs}
+    if not method.combines:
+        return _network(cell, method, needs, context)
+    members = {id: one.model for id, one in needs.items() if isinstance(one.model, nn.Module)}
+    passes = sum(one.passes for one in needs.values())
+    ok = all(one.ok for one in needs.values())
+    return Network(loop.combined(method, members, cell.params), ok, "", 0.0, passes)
+
+
+def _needed(cell: Cell, id: str) -> Cell:
+    """The cell of a defence that another one needs: at its author's defaults, whatever the trial."""
+    params = {"lr": cell.task.recipe.lr, **catalogue("defence")[id].defaults}
+    return Cell(id, cell.task, cell.seed, 0, params)
+
+
+def _network(cell: Cell, method: Method, needs: Mapping[str, Network], context: Context) -> Network:
+    rows = problem(cell.task, cell.seed, context.data)
+    make, made_of = maker(cell.task, rows), _made_of(cell, method)
+    where, checkpoint = device(cell.task), unfinished("defence", made_of)
+
+    def trained() -> dict[str, Tensor]:
+        teachers = {id: one.model for id, one in needs.items() if isinstance(one.model, nn.Module)}
+        run = Run(rows, {name: cell.params[name] for name in ("lr", *method.defaults)}, (cell.task.dataset, cell.seed))
+        threat = loop.Threat(**dataclasses.asdict(cell.task.parts["threat"]))
+        how: dict[str, Any] = {"teachers": teachers, "device": where, "checkpoint": checkpoint}
+        return _tensors(loop.defend(method, run, make, cell.task.recipe, threat, **how))
+
+    kept = artifact("defence", made_of, trained)
+    checkpoint.unlink(missing_ok=True)
+    model = make(rows.classes, torch.Generator()).to(where)
+    if rows.features.ndim == 4:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as it was trained
+    found = _loaded(kept, model)
+    return dataclasses.replace(found, passes=found.passes + sum(one.passes for one in needs.values()))
+
+
+def _made_of(cell: Cell, method: Method) -> dict[str, Any]:
+    """All that decides a network: of its task what it is trained with, and not how it is judged."""
+    task = cell.task
+    parts = {name: dataclasses.asdict(part) for name, part in task.parts.items() if name != "judging"}
+    return {
+        "suite": [task.suite, task.version],
+        "data": [task.dataset, task.data],
+        "parts": parts,
+        "seed": cell.seed,
+        "defence": method.id,
+        "params": {name: cell.params[name] for name in ("lr", *method.defaults)},
+        "source": [source(part) for part in (method.module, *(catalogue("defence")[id].module for id in method.needs))],
+        "code": {module: source(module) for module in CODE},
+        "env": dict(environment()),
+        "device": device(task),
+    }
+
+
+def _tensors(done: loop.Defended) -> dict[str, Tensor]:
+    """Parameters by name, and what is said of the training."""
+    about = {"ok": float(done.status == "ok"), "seconds": done.seconds, "passes": done.passes, "epoch": done.epoch}
+    about |= {"val": done.val[done.epoch], "robust_val": done.robust_val[done.epoch]}
+    found = {name: torch.tensor(value, dtype=torch.float64) for name, value in about.items()}
+    found["bits"] = torch.tensor(list(done.bits.encode()), dtype=torch.uint8)
+    return found | {f"model.{name}": value for name, value in done.model.state_dict().items()}
+
+
+def _loaded(kept: Artifact, model: nn.Module) -> Network:
+    prefix = "model."
+    model.load_state_dict({key.removeprefix(prefix): v for key, v in kept.tensors.items() if key.startswith(prefix)})
+    said = {name: float(kept.tensors[name]) for name in ABOUT if name != "bits"}
+    numbers = {name: said[name] for name in ("seconds", "passes", "val", "robust_val")}
+    bits = bytes(kept.tensors["bits"].tolist()).decode()
+    return Network(model.eval().requires_grad_(False), said["ok"] > 0, bits, epoch=int(said["epoch"]), **numbers)
