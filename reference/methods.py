@@ -548,8 +548,8 @@ def compressor(
     (N, ...) returns the parameters that it changes by name: a packed form of ``reference.compressors.packing`` for
     every weight of a linear or convolutional layer, and tensors for those that stay in float32 (biases, scales). The
     network is left as it was, and so is torch's own random state. The same inputs give the same bits. What is returned
-    can be written: ``encode`` and ``decode`` of that module lose nothing of it. Hyperparameters and docstrings are as for
-    :func:`loss`; the first paragraph says "for a network and inputs (N, ...); returns ...".
+    can be written: ``encode`` and ``decode`` of that module lose nothing of it. Hyperparameters and docstrings are as
+    for :func:`loss`; the first paragraph says "for a network and inputs (N, ...); returns ...".
 
     It is passed, keyword-only and without default, one of ``grid``, a ``reference.compressors.grid.Grid`` (it
     quantises), and ``pattern``, a ``reference.compressors.pattern.Pattern`` (it prunes), which say how small the result

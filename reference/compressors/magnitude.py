@@ -1,5 +1,7 @@
 """Magnitude pruning (Han et al., NeurIPS 2015, arXiv:1506.02626; Gupta et al. 2022, arXiv:2209.14624)."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -32,7 +34,7 @@ def global_magnitude(network: nn.Module, inputs: Tensor, *, pattern: Pattern) ->
 
     $$ m_{rj} = [\\, |w_{rj}| \\ge \\tau \\,] $$
     """
-    return packed(network, global_masks(network, pattern))
+    return packed(network, global_masks(matrices(network), pattern))
 
 
 @compressor(id="lamp")
@@ -58,9 +60,11 @@ def lamp_scores(w: Tensor) -> Tensor:
     return scores.view(w.shape)
 
 
-def global_masks(network: nn.Module, pattern: Pattern) -> dict[str, Tensor]:
-    """Masks of the largest weights of all layers, with the floor."""
-    found = {name: w.abs() for name, w in matrices(network).items()}
+def global_masks(weights: Mapping[str, Tensor], pattern: Pattern) -> dict[str, Tensor]:
+    """Masks of the largest of all these weights (o, d), with the floor; or of the largest of every group of columns."""
+    found = {name: w.abs() for name, w in weights.items()}
+    if pattern.m:
+        return {name: matrix_mask(w, pattern) for name, w in found.items()}
     sizes = {name: w.numel() for name, w in found.items()}
     kept = with_floor(kept_of_all(found, pattern), sizes, int(FLOOR * sum(sizes.values())))
     return {name: largest(w, kept[name]) for name, w in found.items()}
