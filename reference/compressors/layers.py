@@ -43,7 +43,7 @@ def unfolded(layer: nn.Module, x: Tensor) -> Tensor:
     if isinstance(layer, nn.Conv2d):
         padding, stride, dilation = layer.padding, layer.stride, layer.dilation
         assert not isinstance(padding, str)
-        columns = F.unfold(x, layer.kernel_size, dilation=dilation, padding=padding, stride=stride)  # type: ignore[arg-type]
+        columns = F.unfold(x, layer.kernel_size, dilation=dilation, padding=padding, stride=stride)
         return columns.transpose(1, 2).flatten(0, 1)
     return x.flatten(0, -2)
 
@@ -60,7 +60,7 @@ def positions(network: nn.Module, inputs: Tensor) -> dict[str, int]:
         found[name] = found.get(name, 0) + len(unfolded(layer, given))
 
     hooks = [
-        layer.register_forward_pre_hook(lambda module, given, name=name: count(name, module, given[0]))  # type: ignore[misc]
+        layer.register_forward_pre_hook(lambda module, given, name=name: count(name, module, given[0]))
         for name, layer in layers(network).items()
     ]
     network(inputs)

@@ -23,7 +23,8 @@ WORD = 64  # bits of the words that digits of other bases than powers of two are
 class Packed(Protocol):
     """A weight of ``shape``, stored in fewer bits."""
 
-    shape: tuple[int, ...]
+    @property
+    def shape(self) -> tuple[int, ...]: ...
 
     def dense(self) -> Tensor:
         """The weights (o, d), float32."""
@@ -193,7 +194,7 @@ def decode(file: bytes) -> dict[str, Packed | Tensor]:
         ValueError: the file is cut short, too long, or its first line is none of ours.
     """
     first, _, rest = file.partition(b"\n")
-    reader, found = Reader(rest), {}
+    reader, found = Reader(rest), dict[str, Packed | Tensor]()
     for name, about in json.loads(first).items():
         if about["kind"] == "float32":
             found[name] = reader.floats(math.prod(about["shape"])).view(about["shape"])
