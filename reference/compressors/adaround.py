@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from reference.compressors.grid import Grid, Scales, scales
+from reference.compressors.grid import Grid, Scales, nearest, scales
 from reference.compressors.layers import compressing, inputs_of, weight
 from reference.compressors.packing import Packed, quantized
-from reference.methods import compressor
+from reference.methods import Range, compressor
 
 ZETA, GAMMA = 1.1, -0.1  # the sigmoid is stretched to these ends, so that 0 and 1 are reached
 STEPS, RATE = 1000, 1e-2  # the authors take 20,000 noisy steps at 1e-3; here a step sees all calibration rows
@@ -14,14 +14,15 @@ WARM = 0.2  # of the steps, without the regulariser
 SHARP = (20.0, 2.0)  # of the regulariser: its exponent at first and at last
 
 
-@compressor(search={"penalty": (0.001, 0.1)})
-def adaround(network: nn.Module, inputs: Tensor, *, grid: Grid, penalty: float = 0.01) -> dict[str, Packed]:
+@compressor(search={"penalty": Range(3.0, 100.0, log=True)})
+def adaround(network: nn.Module, inputs: Tensor, *, grid: Grid, penalty: float = 30.0) -> dict[str, Packed]:
     """Each weight is rounded down or up as the layer's outputs want it, for a network and inputs (N, ...); returns
     packed weights.
 
     Scales are those of rounding to nearest, so that rounding alone differs. Layers are rounded in turn: a layer is to
     give for inputs X' of the quantised layers before it the outputs that it has for X of the full network. Our reading:
-    outputs are compared before the activation, and every step sees all rows, through X'^T X'.
+    outputs are compared before the activation, every step sees all rows, through X'^T X', and the change of the outputs
+    is in units of what rounding to nearest costs a weight in the mean, so that one penalty suits layers of any scale.
 
     $$ \\min_V \\lVert X W^\\top - X' \\hat W^\\top \\rVert^2
        + \\lambda \\sum \\left( 1 - |2 h(V) - 1|^\\beta \\right), \\quad
@@ -48,14 +49,16 @@ def relaxed(w: Tensor, x: Tensor, full: Tensor, own: Scales, grid: Grid, penalty
     low = torch.floor(w / step)
     rest = w / step - low
     v = -torch.log((ZETA - GAMMA) / (rest - GAMMA) - 1)
-    gram, wanted = x.mT @ x / len(x), (x.mT @ full / len(x)) @ w.T
+    gram, wanted = x.mT @ x, x.mT @ full @ w.T
+    plain = nearest(w, step, zero, grid.levels)
+    unit = w.numel() / ((plain - w) @ gram * (plain - w)).sum().clamp(min=1e-20)
     v.requires_grad_()
     optimizer = torch.optim.Adam([v], RATE)
     for i in range(STEPS):
         h = stretched(v)
         levels = (low + zero + h).clamp(0, grid.levels - 1)
         error = step * (levels - zero)
-        loss = (error @ gram * error).sum() - 2 * (error.T * wanted).sum()
+        loss = unit * ((error @ gram * error).sum() - 2 * (error.T * wanted).sum())
         done = i / STEPS
         if done >= WARM:
             share = (done - WARM) / (1 - WARM)

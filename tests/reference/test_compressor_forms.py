@@ -94,7 +94,7 @@ def test_halves_go_to_the_even_level():
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 8), st.lists(st.integers(0, 255), min_size=1, max_size=70))
 def test_bits_are_packed_and_unpacked(bits, values):
-    data = torch.tensor(values, dtype=torch.uint8) % (1 << bits)
+    data = torch.tensor([value % (1 << bits) for value in values], dtype=torch.uint8)
     packed = packing.bits_packed(data, bits)
     assert len(packed) == -(-len(values) * bits // 8)
     assert torch.equal(packing.bits_unpacked(packed, bits, len(values)), data)
@@ -258,9 +258,9 @@ def test_awq_clips_what_changes_outputs_less(grid):
 
 
 def test_what_adaround_relaxes_ends_at_zero_or_one():
-    w, x = draw(8, 16), correlated(200, 16)
+    w, x = draw(32, 64), correlated(128, 64)
     grid = Grid(3)
-    h = adaround.relaxed(w, x, x, scales(w, grid), grid, 0.01)
+    h = adaround.relaxed(w, x, x, scales(w, grid), grid, 30.0)
     assert (torch.minimum(h, 1 - h) < 1e-3).float().mean() > 0.99
 
 
@@ -269,7 +269,7 @@ def test_adaround_rounds_down_or_up_and_better_than_to_nearest():
     grid = Grid(3)
     own = scales(w, grid)
     step, zero = own.over(w.shape, grid.group)
-    chosen = adaround.chosen(w, adaround.relaxed(w, x, x, own, grid, 0.01) >= 0.5, own, grid)
+    chosen = adaround.chosen(w, adaround.relaxed(w, x, x, own, grid, 30.0) >= 0.5, own, grid)
     down = (torch.floor(w / step) + zero).clamp(0, 7)
     assert ((chosen == down) | (chosen == (down + 1).clamp(max=7))).all()
     assert objective(w, step * (chosen - zero), moments(x)) < objective(w, rounded(w, grid), moments(x))
@@ -284,7 +284,7 @@ def test_adaround_of_one_row_is_near_the_best_of_all_roundings():
     every = torch.tensor(list(itertools.product((0, 1), repeat=10)))
     levels = (torch.floor(w / step) + zero + every).clamp(0, 7)
     best = min(objective(w, row[None], moments(x)) for row in step * (levels - zero))
-    chosen = adaround.chosen(w, adaround.relaxed(w, x, x, own, grid, 0.01) >= 0.5, own, grid)
+    chosen = adaround.chosen(w, adaround.relaxed(w, x, x, own, grid, 30.0) >= 0.5, own, grid)
     assert objective(w, step * (chosen - zero), moments(x)) <= 1.5 * best
 
 
@@ -392,7 +392,7 @@ def test_a_budget_that_nothing_meets_is_refused():
 def test_distortions_are_those_of_the_outputs():
     model, x = network(), draw(20, 12)
     found = rdprune.distortions(model, x, "layers.2", [0, 24])
-    gone = (model(x) - model.layers[2].bias).square().sum(1).mean()
+    gone = (model(x) - model.layers[2].bias).square().sum(1).mean().detach()
     assert found[0] == pytest.approx(float(gone), rel=1e-5)
     assert found[1] == 0
 
