@@ -1,6 +1,7 @@
 """The contract of a compressor, over every registered one: a file in ``reference/compressors`` needs no edit here."""
 
 import copy
+import functools
 import math
 import re
 
@@ -22,7 +23,7 @@ from reference.models.transformer import Transformer
 
 COMPRESSORS = catalogue("compressor")
 every_compressor = pytest.mark.parametrize("method", COMPRESSORS.values(), ids=list(COMPRESSORS))
-GRIDS = [Grid(2), Grid(3, 8), Grid(4, -1, True), Grid(8, 0, True)]
+GRIDS = [Grid(2), Grid(3, 8), Grid(4, -1, True)]
 PATTERNS = [Pattern(0.0), Pattern(0.5), Pattern(0.9)]
 
 
@@ -44,7 +45,7 @@ def subjects():
 
 
 SUBJECTS = dict(zip(("mlp", "cnn", "transformer"), subjects(), strict=True))
-every_subject = pytest.mark.parametrize("subject", SUBJECTS.values(), ids=list(SUBJECTS))
+every_subject = pytest.mark.parametrize("subject", SUBJECTS)
 
 
 def settings(method):
@@ -58,6 +59,12 @@ def compress(method, subject, setting, **hyperparameters):
     return method.function(network, inputs, **{key: given[key] for key in method.supplied}, **hyperparameters)
 
 
+@functools.cache
+def made(id, subject, setting):
+    """What a method returns for a subject: several tests look at it."""
+    return compress(COMPRESSORS[id], SUBJECTS[subject], setting)
+
+
 def same(ours, theirs):
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
@@ -66,11 +73,11 @@ def same(ours, theirs):
 @every_subject
 def test_what_it_returns(method, subject):
     """Every weight packed, in its shape, finite, small enough; the rest of the network's own parameters at most."""
-    network = subject[0]
+    network = SUBJECTS[subject][0]
     own = dict(network.named_parameters())
     wanted = {f"{name}.weight" for name in layers(network)}
     for setting in settings(method):
-        found = compress(method, subject, setting)
+        found = made(method.id, subject, setting)
         assert {name for name, value in found.items() if not isinstance(value, Tensor)} == wanted
         assert found.keys() <= own.keys()
         for name, value in packing.unpacked(found).items():
@@ -112,7 +119,7 @@ def assert_cut(packed, pattern):
 @every_subject
 def test_what_is_written_is_what_is_read(method, subject):
     for setting in settings(method):
-        found = compress(method, subject, setting)
+        found = made(method.id, subject, setting)
         file = packing.encode(found)
         again = packing.decode(file)
         assert packing.encode(again) == file
@@ -121,9 +128,8 @@ def test_what_is_written_is_what_is_read(method, subject):
 
 
 @every_compressor
-@every_subject
-def test_it_leaves_the_network_its_inputs_and_torch_alone(method, subject):
-    network, inputs, _ = subject
+def test_it_leaves_the_network_its_inputs_and_torch_alone(method):
+    network, inputs, _ = subject = SUBJECTS["cnn"]
     before, seen, state = copy.deepcopy(network.state_dict()), inputs.clone(), torch.get_rng_state()
     slopes = [p.grad for p in network.parameters()]
     compress(method, subject, settings(method)[1])
@@ -138,8 +144,8 @@ def test_it_leaves_the_network_its_inputs_and_torch_alone(method, subject):
 @every_compressor
 def test_the_same_inputs_give_the_same_bits(method):
     setting = settings(method)[1]
-    first, second = (packing.encode(compress(method, SUBJECTS["mlp"], setting)) for _ in range(2))
-    assert first == second
+    again = compress(method, SUBJECTS["mlp"], setting)
+    assert packing.encode(again) == packing.encode(made(method.id, "mlp", setting))
 
 
 @every_compressor
