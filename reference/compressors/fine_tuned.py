@@ -55,7 +55,8 @@ def gradual(network: nn.Module, inputs: Tensor, *, pattern: Pattern, training: T
         return under(current, masks)
 
     weights = descend(network, training, parameters(network), constrain=constrain)
-    return pruned(network, weights, masks)
+    left = {name: flat(weights, name) * masks.get(name, 1.0) for name in layers(network)}
+    return pruned(network, weights, global_masks(left, pattern))
 
 
 @compressor(semi_structured=True)

@@ -17,7 +17,6 @@ from reference.methods import Method, catalogue
 from suites.compression.settings import Loss, Setting, Training
 
 SECTIONS = {"setting": Setting, "loss": Loss, "training": Training}
-STEP_S = {"mlp": 0.6e-3, "cnn": 3e-3, "transformer": 0.4}  # a training step of the quick tracks' batch, on one core
 TRAINING_S = {"mlp": 1e-5, "cnn": 5e-5, "transformer": 1.2e-2}  # a row of a training step, on one core
 
 
