@@ -79,7 +79,8 @@ def _interval(score: Score) -> dict[str, float]:
 
 
 def _slug(task: Task) -> list[str]:
-    return [task.dataset, *task.name.split("/")[1].split("-")[:2], task.parts["loss"].method]
+    loss = task.parts["loss"].method
+    return [task.dataset, task.name.split("/")[1].partition(f"-{loss}-")[0], loss]
 
 
 def front(rows: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:

@@ -81,12 +81,15 @@ CLAIMS = (
     ),
     Claim(
         "magnitude-is-enough",
-        "Cutting the smallest weights of the whole network, with training after it, is no worse than pruning that asks "
-        "more: by distortion, by outputs, by a learned mask.",
+        "Cutting the smallest weights of the whole network is no worse than choosing them in more complex ways, without "
+        "training and with it.",
         GMP,
         "abstract",
-        against("fine_tuned", ["rdprune", "sparsegpt", "evopress_sparse", "jackpot"], MUCH, asks="not worse"),
-        "Only the jackpots are trained as long; the others are what they are without training.",
+        (
+            *against("global_magnitude", ["lamp", "rdprune", "evopress_sparse"], MUCH, asks="not worse"),
+            *against("fine_tuned", ["jackpot", "sam_pruned"], MUCH, asks="not worse"),
+        ),
+        "Methods that train are compared with each other, after as many gradients.",
     ),
     Claim(
         "one-threshold-for-all",

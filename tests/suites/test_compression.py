@@ -11,12 +11,14 @@ import pytest
 import torch
 
 import suites.compression as compression
-from lossboard import environment, protocol, run
+from lossboard import board, environment, protocol, run
 from lossboard.data import load
+from lossboard.entries import entries_of
 from lossboard.errors import UsageError
+from lossboard.sources import source
 from reference.compressors import packing
 from reference.compressors.layers import layers
-from suites.compression import judging, networks
+from suites.compression import charts, judging, networks
 from suites.compression.claims import CLAIMS
 from suites.compression.settings import Loss, Setting, Training
 
@@ -200,6 +202,37 @@ def test_claims_are_about_tasks_and_methods_that_there_are() -> None:
             assert {part.ours, part.other} <= METHODS.keys(), claim.id
             kinds = {METHODS[id].kind for id in (part.ours, part.other)}
             assert kinds == {task.kind for task in held}, claim.id
+
+
+def test_charts_of_a_track() -> None:
+    part = SUITE.track("quick-quantization")
+    methods = {id: METHODS[id] for id in ("rtn", "gptq", "baq")}
+    headers = {
+        id: run.records.Header(
+            "compression", m.module, source(m.module), None, False, {}, {}, "2026-01-01T00:00:00+00:00"
+        )
+        for id, m in methods.items()
+    }
+    found = []
+    for i, each in enumerate(SUITE.cells(part, methods)):
+        bits = each.task.parts["setting"].bits
+        share = 0.8 + 0.01 * bits + 0.001 * (7 * i % 11)
+        metrics = {
+            "accuracy": share,
+            "full": 0.95,
+            "bytes": 1000.0 * bits + i % 7,
+            "bits01": bits + 0.5,
+            "bits02": bits,
+        }
+        found.append(dataclasses.replace(run.recorded(each, "ok", metrics), header=headers[each.method]))
+    tuned = board.build(SUITE, part, found)
+    drawn = charts.figures(part, tuned, entries_of(part, tuned, tuned, found))
+    assert [figure.name for figure in drawn] == [
+        f"quick-quantization-{kind}-digits-{model}-ce" for model in ("mlp", "small-cnn") for kind in ("front", "layers")
+    ]
+    assert all(figure.svg.startswith("<svg") for figure in drawn)
+    rows = [{"x": 3.0, "y": 1.0}, {"x": 1.0, "y": 1.0}, {"x": 2.0, "y": 4.0}, {"x": 2.0, "y": 3.0}]
+    assert charts.front(rows) == [{"x": 1.0, "y": 1.0}, {"x": 2.0, "y": 4.0}]
 
 
 GOLDEN_CELLS = {
