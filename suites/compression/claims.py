@@ -81,7 +81,7 @@ CLAIMS = (
     ),
     Claim(
         "magnitude-is-enough",
-        "Cutting the smallest weights of the whole network is no worse than choosing them in more complex ways, without "
+        "Cutting the smallest weights of the whole network is no worse than choosing them in complex ways, without "
         "training and with it.",
         GMP,
         "abstract",
