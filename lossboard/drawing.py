@@ -330,6 +330,65 @@ def draw_history(data: Data) -> Any:
     return alt.layer(*layers).properties(width=WIDE, height=LOW)
 
 
+def draw_front(data: Data) -> Any:
+    """Points with intervals, those of a colour joined and named at the right; a stepped line where nothing is better.
+
+    ``front`` are the points, from left to right, that no other has both more of and left of.
+    """
+    import altair as alt
+
+    rows, front = data["rows"], data["front"]
+    left, right = _ends([row["x"] for row in rows], True)
+    low, high = _ends([row[end] for row in rows for end in ("low", "high")], False)
+    x = alt.X(
+        "x:Q",
+        title=data["across"],
+        scale=alt.Scale(domain=[left, right], nice=False, type="log"),
+        axis=alt.Axis(grid=True, tickCount=5, format=".3~g", labelOverlap=True),
+    )
+    tall = alt.Scale(domain=[low, high], nice=False)
+    y = alt.Y("y:Q", title=data["up"], scale=tall, axis=alt.Axis(grid=True, tickCount=6))
+    ends: dict[str, Any] = {}
+    for row in sorted((row for row in rows if row["colour"] != OTHER), key=lambda row: row["x"]):
+        ends[row["method"]] = row
+    named = sorted(ends.values(), key=lambda row: -row["y"])
+    places = [-at for at in spread([(row["y"] - high) * HIGH / (high - low) for row in named], 13)]
+    names = [
+        {"name": row["method"], "colour": row["colour"], "x": right, "down": place}
+        for row, place in zip(named, places, strict=True)
+    ]
+    colour, shape = alt.Color("colour:N", scale=None), alt.Shape("shape:N", scale=None)
+    back = alt.Chart(alt.InlineData(values=[row for row in rows if row["colour"] == OTHER]))
+    fore = alt.Chart(alt.InlineData(values=[row for row in rows if row["colour"] != OTHER]))
+    step = alt.Chart(alt.InlineData(values=front))
+    layers = (
+        step.mark_line(strokeWidth=1, color=FAINT, interpolate="step-after").encode(x=x, y=y),
+        back.mark_point(size=18, strokeWidth=1, opacity=1, color=OTHER).encode(x=x, y=y),
+        fore.mark_line(strokeWidth=1.2).encode(x=x, y=y, color=colour, detail="method:N"),
+        fore.mark_rule(strokeWidth=1.2).encode(x=x, y="low:Q", y2="high:Q", color=colour),
+        fore.mark_point(filled=True, size=30, opacity=1).encode(x=x, y=y, color=colour, shape=shape),
+        *_labels(names, x),
+    )
+    return alt.layer(*layers).properties(width=NAMED + 20, height=HIGH)
+
+
+def draw_map(data: Data) -> Any:
+    """A row a method and a column a layer, each cell shaded by its value and with the value in it."""
+    import altair as alt
+
+    rows = data["rows"]
+    order = list(dict.fromkeys(row["method"] for row in rows))
+    base = alt.Chart(alt.InlineData(values=rows))
+    names = alt.Axis(labelPadding=8, labelLimit=130, labelOverlap=False)
+    y = alt.Y("method:N", sort=order, title=None, scale=alt.Scale(type="band"), axis=names)
+    x = alt.X("layer:O", title=data["across"], axis=alt.Axis(labelAngle=0, orient="top"))
+    low, high = min(row["value"] for row in rows), max(row["value"] for row in rows)
+    shade = alt.Opacity("value:Q", scale=alt.Scale(domain=[low, high], range=[0.05, 0.6]), legend=None)
+    cell = base.mark_rect(color=PALETTE[0]).encode(x=x, y=y, opacity=shade)
+    text = base.mark_text(fontSize=10, color=INK).encode(x=x, y=y, text="told:N")
+    return alt.layer(cell, text).properties(width=NAMED, height=alt.Step(18))
+
+
 def draw_reliability(data: Data) -> Any:
     """Accuracy against confidence, a mark a bin with its interval; below, how many samples each bin has."""
     import altair as alt

@@ -516,9 +516,13 @@ def _suite(name: str, table: dict[str, Any]) -> Suite:
     optional = table.get("optional", [])
     if not isinstance(optional, list) or not set(optional) <= set(parts[1:]):
         raise UsageError(f"optional = {optional!r}: a list of those of parts, {parts[1:]}, that tasks may leave out")
+    sections = [part for part in parts if part != "dataset"]
+    named = table.get("named", sections[:1])
+    if not isinstance(named, list) or not named or not set(named) <= set(sections) - set(optional):
+        raise UsageError(f"named = {named!r}: those of parts, {sections}, that every task has and that make its name")
     kinds = {**SECTIONS, **_declared(name, own)}
     required = ("name", "version", "title", "question", "control", "metrics", "tracks")
-    _keys("the top level", table, (*required, "kind", "parts", "optional", "alone", *kinds), required)
+    _keys("the top level", table, (*required, "kind", "parts", "optional", "named", "alone", *kinds), required)
     for key, kind in (("version", int), *((text, str) for text in ("title", "question")), ("alone", bool)):
         if key in table and type(table[key]) is not kind:
             raise UsageError(f"{key} = {table[key]!r} must be {kind.__name__}")
@@ -526,14 +530,14 @@ def _suite(name: str, table: dict[str, Any]) -> Suite:
         raise UsageError(f"name = '{table['name']}' but the folder is '{name}'")
     controls = _controls(table)
     metrics = _build("[metrics]", Metrics, table["metrics"])
-    sections = {
+    entries = {
         section: {
             entry: _build(f"[{section}.{entry}]", kind, given)
             for entry, given in _table(f"[{section}]", table.get(section, {})).items()
         }
         for section, kind in kinds.items()
     }
-    reading = _Reading(name, table["version"], tuple(parts), tuple(optional), tuple(controls), sections)
+    reading = _Reading(name, table["version"], tuple(parts), tuple(optional), tuple(named), tuple(controls), entries)
     tracks = {key: reading.track(key, given) for key, given in _table("[tracks]", table["tracks"]).items()}
     plain = {key: table[key] for key in ("name", "version", "title", "question")}
     alone = table.get("alone", False)
@@ -578,6 +582,7 @@ class _Reading:
     version: int
     parts: tuple[str, ...]
     optional: tuple[str, ...]  # parts that a block may leave out, all of them together
+    named: tuple[str, ...]  # parts of which a block may list several entries, which make the name of a task
     kinds: tuple[str, ...]
     sections: Mapping[str, Mapping[str, Any]]
 
@@ -608,7 +613,7 @@ class _Reading:
         return Track(name, table["summary"], tuple(blocks), tuple(methods))
 
     def tasks(self, where: str, block: dict[str, Any]) -> Iterable[Task]:
-        """The tasks of one block: every dataset with every entry of the section that comes next."""
+        """The tasks of one block: every dataset with every entry of the sections that tasks are named after."""
         kind = block.get("kind", self.kinds[0])
         _one_of(f"{where} kind", kind, self.kinds)
         left_out = self.optional if not set(self.optional) & block.keys() else ()
@@ -616,12 +621,13 @@ class _Reading:
         required = [*own, "seeds", "budget", *(["kind"] if len(self.kinds) > 1 else [])]
         _keys(where, block, [*required, "kind"], required)
         datasets = _list(block["dataset"]) if "dataset" in self.parts else [""]
-        first, *others = [part for part in own if part != "dataset"]
+        others = [part for part in own if part != "dataset" and part not in self.named]
         shared = {key: self.entry(where, key, block[key]) for key in others}
-        for dataset, entry in itertools.product(datasets, _list(block[first])):
-            parts = {first: self.entry(where, first, entry), **shared}
+        for dataset, *entries in itertools.product(datasets, *(_list(block[part]) for part in self.named)):
+            named = {part: self.entry(where, part, e) for part, e in zip(self.named, entries, strict=True)}
+            parts = {part: named[part] if part in named else shared[part] for part in own if part != "dataset"}
             data = _pin(where, dataset, parts.get("corruption")) if dataset else ""
-            name = f"{dataset or kind}/{entry}"
+            name = f"{dataset or kind}/{'-'.join(entries)}"
             yield Task(self.suite, self.version, kind, dataset, data, MappingProxyType(parts), name)
 
     def entry(self, where: str, section: str, name: Any) -> Any:

@@ -35,6 +35,7 @@ PACKAGES = {  # kind of method -> the packages its files live in
     "calibration": ("reference.calibration",),
     "attack": ("reference.attacks",),
     "defence": ("reference.defences",),
+    "compressor": ("reference.compressors",),
 }
 ENTRY_POINTS = "lossboard.methods"
 SUPPLIED = ("state", "progress", "draws", "head", "learned", "transition")  # what a loss that names it is passed
@@ -53,6 +54,7 @@ NORMS = ("linf", "l2")  # of a perturbation
 ATTACKS_WITH = ("eps", "norm", "generator")  # and an attack
 TRAINS_ON = ("clean", "adversarial", "worst", "right_steps", "accurate", "robust", "base", "carried", "progress")  # and
 #             a defence
+COMPRESSES_WITH = ("grid", "pattern", "training", "generator")  # and a compressor
 PLAIN = "ce"  # the loss that a correction wraps where no other is named
 
 
@@ -528,6 +530,51 @@ def defence(
                     raise MethodError(f"{where}: '{key}' of {hook.__name__} is no hyperparameter of the defence")
         hooks: dict[str, Any] = {"inner": inner, "weights": weights, "radius": radius}
         _add(Method(**declared, **hooks, carried=carried, needs=tuple(teachers), tags=tuple(tags)))
+        return function
+
+    return register
+
+
+def compressor(
+    *,
+    id: str | None = None,
+    search: Mapping[str, tuple[float, float] | Range] | None = None,
+    semi_structured: bool = False,
+    tags: tuple[str, ...] = (),
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a way to make a trained network smaller under its function's name (or ``id``).
+
+    The contract: ``f(network, inputs, *, ...)`` with a ``torch.nn.Module`` in evaluation mode and calibration inputs
+    (N, ...) returns the parameters that it changes by name: a packed form of ``reference.compressors.packing`` for
+    every weight of a linear or convolutional layer, and tensors for those that stay in float32 (biases, scales). The
+    network is left as it was, and so is torch's own random state. The same inputs give the same bits. What is returned
+    can be written: ``encode`` and ``decode`` of that module lose nothing of it. Hyperparameters and docstrings are as
+    for :func:`loss`; the first paragraph says "for a network and inputs (N, ...); returns ...".
+
+    It is passed, keyword-only and without default, one of ``grid``, a ``reference.compressors.grid.Grid`` (it
+    quantises), and ``pattern``, a ``reference.compressors.pattern.Pattern`` (it prunes), which say how small the result
+    has to be: no more bits a weight in the mean, at least so many zeros. And what it names of ``training``, a
+    ``reference.compressors.training.Training`` with the rows and the loss that the network was trained with and how
+    long it may be trained further, and ``generator``, a ``torch.Generator`` of the run's own.
+
+    Args:
+        search: hyperparameter -> range that tuning may try.
+        semi_structured: a method that prunes can keep n of every m weights, too.
+
+    Raises:
+        MethodError: the signature or the declaration breaks the contract.
+    """
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        first = ("network", "inputs")
+        where, declared = _declaration("compressor", function, first, id, search, None, 0, COMPRESSES_WITH)
+        asked = set(declared["supplied"])
+        if ("grid" in asked) is ("pattern" in asked):
+            raise MethodError(f"{where}: the signature names either 'grid' or 'pattern'")
+        if semi_structured and "pattern" not in asked:
+            raise MethodError(f"{where}: semi_structured=True is for a method that names 'pattern'")
+        marks = [word for word, holds in (("trained", "training" in asked), ("n:m", semi_structured)) if holds]
+        _add(Method(**declared, tags=(*marks, *tags)))
         return function
 
     return register

@@ -175,6 +175,7 @@ WRONG = [
     ('kind = "walk"\n', "", "missing 'kind'"),
     ('kind = "walk"', 'kind = "wlak"', "did you mean walk"),
     ('parts = ["size"]', 'parts = ["sizes"]', "did you mean size"),
+    ('parts = ["size"]', 'parts = ["size"]\nnamed = ["sizes"]', "those of parts"),
     ('parts = ["size"]', "parts = []", "a list of the sections"),
     ('parts = ["size"]', 'parts = ["size", "dataset"]', "'dataset' comes first"),
     ('scale = "ratio"', 'scale = "ratoi"', "did you mean ratio"),

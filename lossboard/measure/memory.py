@@ -24,12 +24,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 Make = Callable[..., Callable[[], object]]
+Result = TypeVar("Result")
 PROC = Path("/proc/self")
 MAPPED_BYTES = 1 << 16  # blocks from this size on go back to the system when freed
 ENDS_S = 10.0  # a process that has answered may clean up for so long
@@ -158,6 +159,21 @@ def _on_cpu(make: Make, arguments: tuple[Any, ...], warm: tuple[Any, ...] | None
     return Peak("ok", _resident("VmHWM") - before, _kept(result, live))
 
 
+def watched(call: Callable[[], Result]) -> tuple[Result, float]:
+    """What a call in this process returns, and the bytes by which memory rose at its peak (NaN where unknown).
+
+    A rough form of :func:`peak` that costs nothing: what is free is given back before, but what libraries keep for
+    themselves and the call uses again is not seen. For calls that need megabytes.
+    """
+    if not (PROC / "clear_refs").exists():
+        return call(), math.nan
+    _hand_back()
+    (PROC / "clear_refs").write_text("5")
+    before = _resident("VmRSS")
+    result = call()
+    return result, float(max(0, _resident("VmHWM") - before))
+
+
 def _resident(which: str) -> int:
     """Bytes of this process in memory: VmRSS, now; VmHWM, at most (ru_maxrss would count the parent's)."""
     lines = (PROC / "status").read_text().splitlines()
@@ -172,6 +188,11 @@ def _return_what_is_freed() -> None:
 
 def _trim() -> None:
     gc.collect()
+    _hand_back()
+
+
+def _hand_back() -> None:
+    """What is free goes back to the system."""
     if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)
 

@@ -58,7 +58,8 @@ class Transformer(nn.Module):
         return self.norm(x)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return F.linear(self.hidden(tokens), self.classifier)
+        states = self.hidden(tokens)
+        return F.linear(states, self.classifier) if self.head is None else self.head(states)
 
 
 class Block(nn.Module):

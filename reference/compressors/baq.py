@@ -1,0 +1,79 @@
+"""BAQ (Zhang et al., BAQ: Efficient Bit Allocation Quantization, 2025, arXiv:2506.05664)."""
+
+import torch
+from torch import Tensor, nn
+
+from reference.compressors.gptq import rounded
+from reference.compressors.grid import Grid, codes, grouped
+from reference.compressors.layers import in_turn, layers, moments, weight
+from reference.compressors.packing import Columnwise, Packed, column_scales
+from reference.compressors.solver import by_columns, inverse_factor
+from reference.methods import compressor
+
+MOST = 256  # levels of a column
+EPSILON = 1e-8  # inside the logarithm
+
+
+@compressor()
+def baq(network: nn.Module, inputs: Tensor, *, grid: Grid, theta: float = 1.95) -> dict[str, Packed]:
+    """GPTQ whose columns have as many levels as makes their losses alike, for a network and inputs (N, ...); returns
+    packed weights.
+
+    A first GPTQ with equal bits says what each column loses. The number of levels is whole, no power of two, at most
+    256; a column of one level is zero. The mean of its logarithm over a layer is at most the grid's bits: the authors'
+    code rounds, and may exceed it. Ranges are those of the rows.
+
+    $$ R_j = \\bar R + \\tfrac{1}{\\theta} \\log_2 \\frac{L_j}{\\left( \\prod_k L_k \\right)^{1/d}} $$
+    """
+    own = layers(network)
+
+    def compress(name: str, w: Tensor, x: Tensor) -> Packed:
+        h = moments(x)
+        _, _, losses = rounded(w, h, grid)
+        return _solved(w, h, allocated(losses, grid.bits, theta), grid, weight(own[name]).shape)
+
+    return in_turn(network, inputs, compress)
+
+
+def allocated(losses: Tensor, bits: float, theta: float = 1.95) -> Tensor:
+    """Levels (d,), int64, of columns with these losses (d,): the most whose mean of log2 is at most ``bits``."""
+    logs = (losses.double() + EPSILON).log2()
+    wanted = bits + (logs - logs.mean()) / theta
+    low, high = -20.0, 20.0  # what is added to all: -20 leaves one level each, at 20 each has the most
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _bits(_levels(wanted + middle)) <= bits else (low, middle)
+    return _levels(wanted + low)
+
+
+def _levels(bits: Tensor) -> Tensor:
+    return torch.round(2**bits).clamp(1, MOST).long()
+
+
+def _bits(levels: Tensor) -> float:
+    return float(levels.double().log2().mean())
+
+
+def _solved(w: Tensor, h: Tensor, levels: Tensor, grid: Grid, shape: torch.Size) -> Columnwise:
+    """A matrix (o, d) with these levels (d,), columns rounded in turn as in GPTQ."""
+    parts = grouped(w, grid.group)
+    low, high = parts.amin(2).clamp(max=0), parts.amax(2).clamp(min=0)
+    if grid.symmetric:
+        high = torch.maximum(-low, high)
+        low = -high
+    low, high, most = low.half().float(), high.half().float(), (levels - 1).to(torch.uint8)
+    step, zero = column_scales(low, high, most, w.shape, grid.group)
+    chosen = torch.zeros(w.T.shape, dtype=torch.uint8)
+
+    def decide(j: int, column: Tensor) -> Tensor:
+        if levels[j] == 1:
+            return torch.zeros_like(column)
+        q = codes(column, step[:, j], zero[:, j], int(levels[j]))
+        chosen[j] = q.to(torch.uint8)
+        return step[:, j] * (q - zero[:, j])
+
+    u, dead = inverse_factor(h)
+    left = w.clone()
+    left[:, dead] = 0
+    by_columns(left, u, decide)
+    return Columnwise(chosen.T.contiguous(), most, low, high, grid.group, tuple(shape))

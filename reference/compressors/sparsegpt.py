@@ -1,0 +1,69 @@
+"""SparseGPT (Frantar & Alistarh, ICML 2023, arXiv:2301.00774)."""
+
+import torch
+from torch import Tensor, nn
+
+from reference.compressors.layers import in_turn, layers, moments, weight
+from reference.compressors.packing import Packed, sparse
+from reference.compressors.pattern import Pattern, in_groups, largest
+from reference.compressors.solver import by_columns, inverse_factor
+from reference.methods import compressor
+
+
+@compressor(semi_structured=True)
+def sparsegpt(network: nn.Module, inputs: Tensor, *, pattern: Pattern) -> dict[str, Packed]:
+    """Of every block of columns the weights are cut that cost least, and the columns after them make up for it, for a
+    network and inputs (N, ...); returns packed weights.
+
+    Layers are pruned in turn, with the inputs that those before, already pruned, give. Of every block of 128 columns
+    exactly floor(s n) weights are cut: the authors' code cuts one more.
+
+    $$ \\varepsilon_{rj} = \\frac{w_{rj}^2}{U_{jj}^2}, \\quad (X^\\top X)^{-1} = U^\\top U $$
+    """
+    own = layers(network)
+
+    def compress(name: str, w: Tensor, x: Tensor) -> Packed:
+        pruned, mask = solved(w, moments(x), pattern)
+        return sparse(pruned, mask, weight(own[name]).shape)
+
+    return in_turn(network, inputs, compress)
+
+
+def solved(w: Tensor, h: Tensor, pattern: Pattern) -> tuple[Tensor, Tensor]:
+    """The weights (o, d) that are left of a matrix for inputs with X^T X = h (d, d), and their mask (o, d)."""
+    u, dead = inverse_factor(h)
+    left = w.clone()
+    left[:, dead] = 0
+    steps = _Steps(w.shape, pattern)
+    decided, _ = by_columns(left, u, steps.decide, steps.begin)
+    return decided, steps.mask
+
+
+class _Steps:
+    """The pruning of one matrix at work: the mask is decided at the start of each block, or of each group."""
+
+    def __init__(self, shape: torch.Size, pattern: Pattern) -> None:
+        self.pattern = pattern
+        self.mask = torch.ones(shape, dtype=torch.bool)
+        self.cut = 0  # so far: blocks of few weights round down, later ones make up for it
+
+    def begin(self, first: int, columns: Tensor, diagonal: Tensor) -> None:
+        self.first, self.columns, self.diagonal = first, columns, diagonal
+        if not self.pattern.m:
+            scores = self._scores(0, len(columns))
+            seen = (first + len(columns)) * scores.shape[0]
+            count = self.pattern.cut(seen) - self.cut
+            self.cut += count
+            self.mask[:, first : first + len(columns)] = largest(scores, scores.numel() - count)
+
+    def decide(self, j: int, column: Tensor) -> Tensor:
+        m = self.pattern.m
+        if m and j % m == 0:
+            start = j - self.first
+            scores = self._scores(start, min(start + m, len(self.columns)))
+            self.mask[:, j : j + scores.shape[1]] = in_groups(scores, self.pattern.n, m)
+        return torch.where(self.mask[:, j], column, 0.0)
+
+    def _scores(self, start: int, end: int) -> Tensor:
+        """(o, end - start) of these columns of the block."""
+        return (self.columns[start:end] / self.diagonal[start:end, None]).square().T

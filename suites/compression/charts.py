@@ -1,0 +1,121 @@
+"""Charts of the compression suite: accuracy against bytes, and what each layer is left with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from lossboard import drawing
+from lossboard.board import Board, Score
+from lossboard.charts import Figure, highlights, look
+from lossboard.entries import Entry
+from lossboard.names import stem
+from lossboard.protocol import Task, Track
+from suites.compression.settings import Setting
+
+Entries = Mapping[str, Sequence[Entry]]  # task -> methods
+
+
+def figures(track: Track, board: Board, entries: Entries) -> list[Figure]:
+    """For every network of the track its front, and a map of its layers at the setting in the middle."""
+    ranked = [row for row in board.rows if row.rank]
+    colours = highlights(ranked, {"quantization": "rtn", "pruning": "magnitude"}[track.kind])
+    found = []
+    for name, tasks in networks(track).items():
+        found += _front(track, name, tasks, entries, colours)
+        found += _layers(track, name, tasks, entries, [row.method for row in ranked])
+    return found
+
+
+def networks(track: Track) -> dict[str, list[Task]]:
+    """The tasks of each network: 'digits, mlp, ce' -> its settings."""
+    found: dict[str, list[Task]] = {}
+    for task in track.tasks:
+        found.setdefault(named(task), []).append(task)
+    return found
+
+
+def named(task: Task) -> str:
+    """'digits, 2 x 128 mlp, ce' of a task."""
+    model = task.model
+    size = f"{model.layers} x {model.width} " if model.layers else f"{model.width} wide " if model.width else ""
+    return f"{task.dataset}, {size}{model.kind}, {task.parts['loss'].method}"
+
+
+def _front(
+    track: Track, name: str, tasks: Sequence[Task], entries: Entries, colours: Mapping[str, str]
+) -> list[Figure]:
+    known = [
+        (entry, entry.tuned)
+        for task in tasks
+        for entry in entries[task.name]
+        if entry.tuned and "bytes" in entry.metrics
+    ]
+    if len(tasks) < 2 or len({entry.method for entry, _ in known}) < 2:
+        return []
+    rows = [
+        {"method": entry.method, "x": float(f"{entry.metrics['bytes'] / 1000:.4g}")}
+        | _interval(score)
+        | look(entry.method, colours)
+        for entry, score in known
+    ]
+    full = 100 * sum(entry.metrics["full"] for entry, _ in known) / len(known)
+    told = f"Accuracy of {len({row['method'] for row in rows})} methods against the bytes of the file: {name}"
+    caption = (
+        f"{name}. Mean and 95 % interval over seeds at each setting; the stepped line joins what no other point beats "
+        f"in both. Before compression: {full:.1f} %. In colour the best of the board."
+    )
+    data = {"rows": rows, "front": front(rows), "across": "kB of the file (log scale)", "up": "accuracy (%)"}
+    svg = drawing.drawn(drawing.draw_front, data)
+    key = stem(track.name, "front", *_slug(tasks[0]))
+    return [Figure(key, svg, f"Accuracy against size: {name}", told, caption, stem(track.name, "tasks"), leads=True)]
+
+
+def _interval(score: Score) -> dict[str, float]:
+    """Mean and interval in percent; of one seed the interval is the mean."""
+    half = score.half if math.isfinite(score.half) else 0.0
+    ends = {"y": score.mean, "low": score.mean - half, "high": score.mean + half}
+    return {key: round(100 * value, 2) for key, value in ends.items()}
+
+
+def _slug(task: Task) -> list[str]:
+    loss = task.parts["loss"].method
+    return [task.dataset, task.name.split("/")[1].partition(f"-{loss}-")[0], loss]
+
+
+def front(rows: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+    """The points that no other has more of in fewer bytes, from left to right.
+
+    >>> front([{"x": 1, "y": 5}, {"x": 2, "y": 4}, {"x": 3, "y": 6}])
+    [{'x': 1, 'y': 5}, {'x': 3, 'y': 6}]
+    """
+    found: list[dict[str, float]] = []
+    for row in sorted(rows, key=lambda row: (row["x"], -row["y"])):
+        if not found or row["y"] > found[-1]["y"]:
+            found.append({"x": row["x"], "y": row["y"]})
+    return found
+
+
+def _layers(track: Track, name: str, tasks: Sequence[Task], entries: Entries, ranked: Sequence[str]) -> list[Figure]:
+    """Bits or zeros of every layer, of the methods that do not treat all layers alike."""
+    task = tasks[len(tasks) // 2]
+    setting: Setting = task.parts["setting"]
+    prefix, what = ("bits", "bits a weight, with scales") if setting.bits else ("zeros", "share of zeros (%)")
+    order = {method: i for i, method in enumerate(ranked)}
+    rows = []
+    for entry in sorted((e for e in entries[task.name] if e.method in order), key=lambda e: order[e.method]):
+        layers = {key: value for key, value in sorted(entry.metrics.items()) if key.removeprefix(prefix).isdigit()}
+        for key, value in layers.items():
+            shown = value if setting.bits else 100 * value
+            rows.append({"method": entry.method, "layer": int(key[-2:]), "value": float(f"{shown:.3g}")})
+    if len({row["layer"] for row in rows}) < 2:
+        return []
+    rows = [row | {"told": f"{row['value']:g}"} for row in rows]
+    label = task.name.split("/")[1]
+    told = f"{what.capitalize()} of each layer at {label}: {name}"
+    caption = (
+        f"{name}, at {label}: {what}, the mean over seeds. Layers in the order in which the network declares them."
+    )
+    svg = drawing.drawn(drawing.draw_map, {"rows": rows, "across": "layer"})
+    key = stem(track.name, "layers", *_slug(task))
+    return [Figure(key, svg, f"Layer by layer: {name}", told, caption, stem(track.name, "tasks"))]

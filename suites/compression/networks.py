@@ -1,0 +1,163 @@
+"""The networks that are compressed: made by the suite, alike on every machine but for the last bits, and kept."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from lossboard.artifacts import artifact
+from lossboard.environment import environment
+from lossboard.errors import UsageError
+from lossboard.problem import divided, scaled, stream
+from lossboard.protocol import Task, nearest
+from lossboard.sources import source
+from lossboard.train import one_thread
+from reference.compressors.training import Training, descend, loaded, parameters
+from reference.methods import catalogue
+
+if TYPE_CHECKING:
+    from lossboard.data import Dataset
+
+CODE = (
+    *("suites.compression.networks", "lossboard.problem", "reference.compressors.training"),
+    *("reference.models.mlp", "reference.models.cnn", "reference.models.transformer", "reference.models.tokens"),
+)
+HELD_OUT = 0.05  # of a text, at its end: what is tested on
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Inputs (N, ...) and targets (N,), or of a text (N, T), for training and for test."""
+
+    inputs: Tensor
+    target: Tensor
+    test_inputs: Tensor
+    test_target: Tensor
+    classes: int
+
+    @property
+    def text(self) -> bool:
+        return self.target.ndim == 2
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A trained network in evaluation mode with what compressors are given; ``logits`` are those of the test rows."""
+
+    network: nn.Module
+    rows: Rows
+    calibration: Tensor
+    logits: Tensor
+    task: Task
+    seed: int
+
+    def training(self) -> Training:
+        """What a compressor may train the network further with; the same batches for each."""
+        how = self.task.parts["training"]
+        return _training(self.task, self.rows, how.further, how.further_lr, self.stream("further"))
+
+    def stream(self, name: str) -> torch.Generator:
+        return stream(self.task.dataset, self.seed, name)
+
+
+@functools.lru_cache(maxsize=1)
+def subject(task: Task, seed: int, data: Callable[[str], Dataset]) -> Subject:
+    """The network of a task's data, model, loss and training with this seed, trained now or before."""
+    one_thread()
+    found = rows(task, seed, data)
+    network = built(task, found, stream(task.dataset, seed, "weights"))
+    kept = artifact("network", _made_of(task, seed), lambda: _trained(task, seed, network, found))
+    network = loaded(network, kept.tensors).eval()
+    chosen = torch.randperm(len(found.target), generator=stream(task.dataset, seed, "calibration"))
+    calibration = found.inputs[chosen[: task.parts["training"].calibration]]
+    return Subject(network, found, calibration, outputs(network, found.test_inputs), task, seed)
+
+
+def _made_of(task: Task, seed: int) -> Mapping[str, object]:
+    loss = task.parts["loss"]
+    parts = {part: asdict(task.parts[part]) for part in ("split", "model", "loss", "training") if part in task.parts}
+    return {
+        "data": [task.dataset, task.data],
+        **parts,
+        "seed": seed,
+        "source": source(catalogue(loss.kind)[loss.method].module),
+        "code": {module: source(module) for module in CODE},
+        "env": environment(),
+    }
+
+
+def _trained(task: Task, seed: int, network: nn.Module, found: Rows) -> Mapping[str, Tensor]:
+    how = task.parts["training"]
+    training = _training(task, found, how.steps, how.lr, stream(task.dataset, seed, "batches"))
+    return descend(network, training, parameters(network))
+
+
+def _training(task: Task, found: Rows, steps: int, lr: float, generator: torch.Generator) -> Training:
+    how, loss = task.parts["training"], task.parts["loss"]
+    method = catalogue(loss.kind)[loss.method]
+    if method.supplied or method.batchwise or method.link or method.outputs:
+        raise UsageError(f"loss '{loss.method}': networks are trained here with losses of logits and target alone")
+    return Training(found.inputs, found.target, method.function, steps, how.batch, lr, generator, how.decay)
+
+
+def rows(task: Task, seed: int, data: Callable[[str], Dataset]) -> Rows:
+    """The task's rows for one seed: of tables and images by its split, of a text windows in the order they come."""
+    if "split" not in task.parts:
+        return _windows(data(task.dataset).features["all"].tobytes(), task.parts["training"].context)
+    features, labels, own, classes = _scaled(task, data)
+    train, _, test = divided(task.split, len(labels), own, stream(task.dataset, seed, "split"))
+    return Rows(features[train], labels[train], features[test], labels[test], classes)
+
+
+@functools.lru_cache(maxsize=2)
+def _scaled(task: Task, data: Callable[[str], Dataset]) -> tuple[Tensor, Tensor, int, int]:
+    found = data(task.dataset)
+    features, labels, own = scaled(found, task.split)
+    if task.model.kind == "cnn" and features.ndim == 2:
+        side = round(features.shape[1] ** 0.5)
+        features = features.view(-1, 1, side, side)
+    return features, labels, own, found.classes
+
+
+def _windows(text: bytes, context: int) -> Rows:
+    from reference.models.tokens import characters
+
+    vocabulary = characters(text)
+    tokens = vocabulary.encode(text)
+    cut = round(len(tokens) * (1 - HELD_OUT))
+    (inputs, target), (test_inputs, test_target) = (_rows(part, context) for part in (tokens[:cut], tokens[cut:]))
+    return Rows(inputs, target, test_inputs, test_target, len(vocabulary.pieces))
+
+
+def _rows(tokens: Tensor, context: int) -> tuple[Tensor, Tensor]:
+    """Windows (N, context) one after another, and the token after each."""
+    count = (len(tokens) - 1) // context
+    return tokens[: count * context].view(count, context), tokens[1 : count * context + 1].view(count, context)
+
+
+def built(task: Task, found: Rows, generator: torch.Generator) -> nn.Module:
+    """The untrained network of a task."""
+    from reference.models.cnn import CNN
+    from reference.models.mlp import MLP
+    from reference.models.transformer import Transformer
+
+    model, shape = task.model, found.inputs.shape
+    made: dict[str, Callable[[], nn.Module]] = {
+        "mlp": lambda: MLP(shape[1], [model.width] * model.layers, found.classes, generator),
+        "cnn": lambda: CNN(shape[1], shape[2], found.classes, generator, model.width or 16),
+        "transformer": lambda: Transformer(found.classes, generator, width=model.width, layers=model.layers),
+    }
+    if model.kind not in made:
+        raise UsageError(f"model kind '{model.kind}'; {nearest(model.kind, made)}")
+    return made[model.kind]()
+
+
+@torch.no_grad()
+def outputs(network: nn.Module, inputs: Tensor) -> Tensor:
+    """Logits (M, C) of inputs (N, ...): of a text each token's."""
+    return torch.cat([network(part).flatten(0, -2) for part in inputs.split(128)])

@@ -1,0 +1,533 @@
+"""What compressors compute, against closed forms, exhaustive search and each other."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reference.compressors import adaround, awq, baq, distilled, evopress, gptq, packing, rdprune, sparsegpt, wanda
+from reference.compressors.fine_tuned import fine_tuned
+from reference.compressors.grid import Grid, Scales, codes, least_error, nearest, scales
+from reference.compressors.jackpot import jackpot
+from reference.compressors.layers import inputs_of, matrices, moments, unfolded
+from reference.compressors.lsq import learned
+from reference.compressors.magnitude import FLOOR, global_magnitude, lamp_scores
+from reference.compressors.pattern import Pattern, kept_of_all, largest, with_floor
+from reference.compressors.qat import straight_through
+from reference.compressors.rtn import rtn
+from reference.compressors.solver import by_columns, inverse_factor
+from reference.compressors.training import Training, descend, parameters
+from reference.losses.ce import ce
+from reference.methods import MethodError, compressor
+from reference.models.mlp import MLP
+
+GRIDS = [Grid(2), Grid(3, 8), Grid(4, 5), Grid(4, -1), Grid(4, 0, True), Grid(3, 8, True), Grid(8)]
+every_grid = pytest.mark.parametrize("grid", GRIDS, ids=str)
+
+
+def draw(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def correlated(rows, columns, seed=1):
+    """Inputs (n, d) whose columns differ in size and depend on each other."""
+    return draw(rows, columns, seed=seed) @ (draw(columns, columns, seed=seed + 1) + 0.3) / columns**0.5
+
+
+def rounded(w, grid):
+    step, zero = scales(w, grid).over(w.shape, grid.group)
+    return nearest(w, step, zero, grid.levels)
+
+
+def objective(w, other, h):
+    return float(((w - other) @ h * (w - other)).sum())
+
+
+def isotropic(columns):
+    """Inputs whose X^T X is a multiple of the identity, exactly."""
+    return 2 * torch.eye(columns)
+
+
+# -- grids and rounding ------------------------------------------------------------------------------------------------
+
+
+@every_grid
+def test_nearest_is_the_nearest_level_by_search(grid):
+    w = draw(6, 19)
+    found = scales(w, grid)
+    step, zero = found.over(w.shape, grid.group)
+    levels = step[..., None] * (torch.arange(grid.levels) - zero[..., None])
+    apart = (levels.expand(*w.shape, -1) - w[..., None]).abs().min(-1).values
+    torch.testing.assert_close((nearest(w, step, zero, grid.levels) - w).abs(), apart, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("grid", [g for g in GRIDS if not g.symmetric], ids=str)
+def test_rounding_twice_is_rounding_once(grid):
+    once = rounded(draw(6, 19), grid)
+    torch.testing.assert_close(rounded(once, grid), once)
+
+
+def test_a_whole_row_of_zeros_has_levels_from_minus_one_to_one():
+    found = scales(torch.zeros(1, 4), Grid(2))
+    assert found.step.item() == pytest.approx(2 / 3, rel=1e-3)
+    assert (rounded(torch.zeros(1, 4), Grid(2)) == 0).all()
+
+
+@every_grid
+def test_the_searched_range_has_no_larger_error(grid):
+    w = draw(6, 19)
+    step, zero = least_error(w, grid).over(w.shape, grid.group)
+    searched = (nearest(w, step, zero, grid.levels) - w).abs().pow(2.4).sum()
+    assert searched <= (rounded(w, grid) - w).abs().pow(2.4).sum()
+
+
+def test_halves_go_to_the_even_level():
+    assert codes(torch.tensor([0.5, 1.5, 2.5]), torch.ones(1), torch.zeros(1), 8).tolist() == [0, 2, 2]
+
+
+# -- packed bytes ------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 8), st.lists(st.integers(0, 255), min_size=1, max_size=70))
+def test_bits_are_packed_and_unpacked(bits, values):
+    data = torch.tensor([value % (1 << bits) for value in values], dtype=torch.uint8)
+    packed = packing.bits_packed(data, bits)
+    assert len(packed) == -(-len(values) * bits // 8)
+    assert torch.equal(packing.bits_unpacked(packed, bits, len(values)), data)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(2, 256), st.lists(st.integers(0, 255), min_size=1, max_size=70))
+def test_digits_of_any_base_are_packed_and_unpacked(base, values):
+    data = torch.tensor([value % base for value in values], dtype=torch.uint8)
+    packed = packing.digits_packed(data, base)
+    assert len(packed) == packing.digits_bytes(len(values), base)
+    assert torch.equal(packing.digits_unpacked(packed, base, len(values)), data)
+
+
+def test_digits_take_little_more_than_their_logarithm():
+    for base in range(2, 257):
+        assert 8 * packing.digits_bytes(10_000, base) <= 1.13 * 10_000 * math.log2(base) + 64
+
+
+@every_grid
+@pytest.mark.parametrize("columns", [False, True])
+def test_codes_scales_and_factors_come_back(grid, columns):
+    w = draw(6, 19)
+    found = scales(w, grid)
+    factors = awq.factors(draw(19, seed=3).abs(), 0.5) if columns else None
+    step, zero = found.over(w.shape, grid.group)
+    packed = packing.quantized(codes(w, step, zero, grid.levels), found, grid, torch.Size((6, 19)), factors)
+    file = packing.encode({"w": packed, "b": draw(6)})
+    again = packing.decode(file)
+    assert torch.equal(again["w"].dense(), packed.dense())
+    assert torch.equal(again["b"], draw(6))
+    assert packing.encode(again) == file
+
+
+def test_what_is_measured_is_what_is_written():
+    """4 bits a weight, 16 a scale and 8 a zero-point, by hand."""
+    w = draw(10, 64)
+    found = scales(w, Grid(4, 32))
+    step, zero = found.over(w.shape, 32)
+    packed = packing.quantized(codes(w, step, zero, 16), found, Grid(4, 32), w.shape)
+    assert packing.weight_bits({"w": packed}) == pytest.approx(4 + (16 + 8) / 32)
+    mask = largest(w.abs(), 64)
+    assert packing.weight_bits({"w": packing.sparse(w, mask, w.shape)}) == pytest.approx(1 + 32 * 0.1)
+
+
+def test_entropy_of_codes_that_are_alike_is_nothing():
+    assert packing.entropy(torch.full((50,), 3, dtype=torch.uint8)) == 0
+    assert packing.entropy(torch.arange(8, dtype=torch.uint8).repeat(5)) == pytest.approx(3 * 40)
+
+
+def test_a_file_that_is_cut_short_or_too_long_is_refused():
+    file = packing.encode({"b": draw(6)})
+    with pytest.raises(ValueError, match="cut short"):
+        packing.decode(file[:-1])
+    with pytest.raises(ValueError, match="left over"):
+        packing.decode(file + b"0")
+    with pytest.raises(ValueError, match="of a kind"):
+        packing.decode(file.replace(b"float32", b"float65"))
+
+
+# -- layers ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_convolution_is_a_product_with_its_unfolded_inputs():
+    layer = torch.nn.Conv2d(2, 3, 3, stride=2, padding=1)
+    x = draw(4, 2, 8, 8)
+    flat = unfolded(layer, x) @ layer.weight.flatten(1).T + layer.bias
+    torch.testing.assert_close(flat.view(4, 4, 4, 3).permute(0, 3, 1, 2), layer(x), rtol=1e-4, atol=1e-5)
+
+
+def test_the_factor_is_that_of_the_inverse():
+    h = moments(correlated(50, 12)).double()
+    u, _ = inverse_factor(h, damping=0.0)
+    torch.testing.assert_close(u.mT @ u @ h, torch.eye(12, dtype=torch.float64), rtol=0, atol=1e-7)
+    assert torch.equal(u.triu(), u)
+
+
+@pytest.mark.parametrize("block", [1, 5, 7, 128])
+def test_blocks_of_columns_change_nothing(block):
+    w, h = draw(9, 23).double(), moments(correlated(80, 23)).double()
+    u, _ = inverse_factor(h)
+
+    def decide(_, column):
+        return torch.round(2 * column) / 2
+
+    whole, lost = by_columns(w, u, decide)
+    parts, lost_in_parts = by_columns(w, u, decide, block=block)
+    torch.testing.assert_close(parts, whole)
+    torch.testing.assert_close(lost_in_parts, lost)
+
+
+def test_what_columns_lose_is_half_of_what_the_outputs_do():
+    """With the errors fed back, the sum of the columns' losses is the objective: here with damping in H too."""
+    w, h = draw(9, 23).double(), moments(correlated(80, 23)).double()
+    u, _ = inverse_factor(h)
+    damped = h + 0.01 * h.diagonal().mean() * torch.eye(23)
+    decided, lost = by_columns(w, u, lambda _, column: torch.round(column))
+    assert 2 * float(lost.sum()) == pytest.approx(objective(w, decided, damped), rel=1e-9)
+
+
+# -- quantisers --------------------------------------------------------------------------------------------------------
+
+
+@every_grid
+@pytest.mark.parametrize("how", ["current", "block", "order"])
+def test_gptq_of_isotropic_inputs_rounds_to_nearest(grid, how):
+    w = draw(6, 19)
+    found, chosen, _ = gptq.rounded(w, isotropic(19), grid, how)
+    step, zero = found.over(w.shape, grid.group)
+    assert torch.equal(step * (chosen - zero), rounded(w, grid))
+
+
+@pytest.mark.parametrize("grid", [Grid(2), Grid(3), Grid(4), Grid(3, 32), Grid(4, -1)], ids=str)
+@pytest.mark.parametrize("how", ["current", "block", "order"])
+def test_gptq_changes_outputs_less_than_rounding_to_nearest(grid, how):
+    w, h = draw(24, 64), moments(correlated(300, 64))
+    found, chosen, _ = gptq.rounded(w, h, grid, how)
+    step, zero = found.over(w.shape, grid.group)
+    assert objective(w, step * (chosen - zero), h) < objective(w, rounded(w, grid), h)
+
+
+def test_the_forms_of_gptq_differ_in_the_scales_of_groups_alone():
+    w, h = draw(12, 300), moments(correlated(600, 300))
+    current, block = (gptq.rounded(w, h, Grid(3, 32), how) for how in ("current", "block"))
+    assert not torch.equal(current[0].step, block[0].step)
+    assert torch.equal(current[0].step[:, 0], block[0].step[:, 0])
+    current, block = (gptq.rounded(w, h, Grid(3), how) for how in ("current", "block"))
+    assert torch.equal(current[1], block[1])
+
+
+def test_weights_of_inputs_that_are_always_zero_become_zero():
+    h = moments(correlated(300, 16))
+    h[3], h[:, 3] = 0, 0
+    found, chosen, _ = gptq.rounded(draw(5, 16), h, Grid(4))
+    assert (found.step[:, 0] * (chosen[:, 3] - found.zero[:, 0]) == 0).all()
+
+
+def test_awq_without_scaling_rounds_to_nearest():
+    w = draw(6, 19)
+    ones = awq.factors(draw(19).abs(), 0.0)
+    assert (ones == 1).all()
+    assert torch.equal(awq.scaled(w, ones, Grid(3)), rounded(w, Grid(3)))
+
+
+@every_grid
+def test_awq_clips_what_changes_outputs_less(grid):
+    """Against the same error made of outputs, group by group."""
+    w, x = draw(6, 19), correlated(200, 19)
+    h = moments(x) / len(x)
+    best = awq.least_output_error(w, h, grid)
+    error = nearest(w, *best.over(w.shape, grid.group), grid.levels) - w
+    plain = rounded(w, grid) - w
+    size = grid.group if grid.group > 0 else 19
+    shares = [
+        [(x[:, a : a + size] @ change[:, a : a + size].T).square().mean(0) for a in range(0, 19, size)]
+        for change in (error, plain)
+    ]
+    ours, theirs = (torch.stack(each) for each in shares)
+    total = (ours.sum(), theirs.sum()) if grid.group < 0 else (ours, theirs)
+    assert (total[0] <= total[1] * (1 + 1e-5) + 1e-7).all()
+
+
+def test_what_adaround_relaxes_ends_at_zero_or_one():
+    w, x = draw(32, 64), correlated(128, 64)
+    grid = Grid(3)
+    h = adaround.relaxed(w, x, x, scales(w, grid), grid, 30.0)
+    assert (torch.minimum(h, 1 - h) < 1e-3).float().mean() > 0.99
+
+
+def test_adaround_rounds_down_or_up_and_better_than_to_nearest():
+    w, x = draw(8, 16), correlated(200, 16)
+    grid = Grid(3)
+    own = scales(w, grid)
+    step, zero = own.over(w.shape, grid.group)
+    chosen = adaround.chosen(w, adaround.relaxed(w, x, x, own, grid, 30.0) >= 0.5, own, grid)
+    down = (torch.floor(w / step) + zero).clamp(0, 7)
+    assert ((chosen == down) | (chosen == (down + 1).clamp(max=7))).all()
+    assert objective(w, step * (chosen - zero), moments(x)) < objective(w, rounded(w, grid), moments(x))
+
+
+def test_adaround_of_one_row_is_near_the_best_of_all_roundings():
+    """Against all 2^10 roundings."""
+    w, x = draw(1, 10, seed=5), correlated(100, 10)
+    grid = Grid(3)
+    own = scales(w, grid)
+    step, zero = own.over(w.shape, grid.group)
+    every = torch.tensor(list(itertools.product((0, 1), repeat=10)))
+    levels = (torch.floor(w / step) + zero + every).clamp(0, 7)
+    best = min(objective(w, row[None], moments(x)) for row in step * (levels - zero))
+    chosen = adaround.chosen(w, adaround.relaxed(w, x, x, own, grid, 30.0) >= 0.5, own, grid)
+    assert objective(w, step * (chosen - zero), moments(x)) <= 1.5 * best
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_baq_spends_its_bits_and_no_more(bits):
+    losses = draw(300).exp() ** 2
+    levels = baq.allocated(losses, bits)
+    mean = float(levels.double().log2().mean())
+    assert bits - 0.05 < mean <= bits
+    assert levels.min() >= 1
+    assert levels[losses.argmax()] == levels.max()
+    assert (baq.allocated(torch.ones(7), bits) == 2**bits).all(), "equal losses, equal bits"
+
+
+def test_baq_follows_its_formula_where_nothing_is_rounded_off():
+    losses = torch.tensor([1.0, 2.0**1.95, 2.0 ** (2 * 1.95)])
+    assert baq.allocated(losses, 4.0).tolist() == [8, 16, 32]
+
+
+# -- pruning -----------------------------------------------------------------------------------------------------------
+
+
+def test_sparsegpt_and_wanda_coincide_on_isotropic_inputs():
+    w, x = draw(8, 24), isotropic(24)
+    for pattern in (Pattern(0, 2, 4), Pattern(0, 1, 4)):
+        pruned, mask = sparsegpt.solved(w, moments(x), pattern)
+        assert torch.equal(mask, wanda.mask(w.abs() * x.norm(dim=0), pattern))
+        assert torch.equal(pruned, w * mask)
+    for row in w:  # Wanda compares within rows, SparseGPT within blocks: of one row these are the same
+        pruned, mask = sparsegpt.solved(row[None], moments(x), Pattern(0.5))
+        assert torch.equal(mask, wanda.mask(row[None].abs() * x.norm(dim=0), Pattern(0.5)))
+        assert torch.equal(pruned, row * mask)
+
+
+def test_sparsegpt_cuts_nothing_where_nothing_is_asked_for():
+    w = draw(8, 300)
+    pruned, mask = sparsegpt.solved(w, moments(correlated(400, 300)), Pattern(0.0))
+    assert mask.all()
+    assert torch.equal(pruned, w)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.97])
+def test_sparsegpt_cuts_exactly_what_is_asked_for_and_changes_outputs_less(share):
+    w, h = draw(8, 300), moments(correlated(400, 300))
+    pruned, mask = sparsegpt.solved(w, h, Pattern(share))
+    assert int((~mask).sum()) == int(share * 2400 + 1e-9)
+    assert objective(w, pruned, h) < objective(w, w * largest(w.abs(), int(mask.sum())), h)
+
+
+def network(seed=0):
+    return MLP(12, [16, 8], 3, torch.Generator().manual_seed(seed)).eval()
+
+
+def test_global_magnitude_cuts_exactly_the_smallest():
+    model = network()
+    found = global_magnitude(model, draw(5, 12), pattern=Pattern(0.6))
+    every = torch.cat([w.abs().flatten() for w in matrices(model).values()])
+    masks = torch.cat([packed.mask.flatten() for packed in found.values()])
+    assert int((~masks).sum()) == int(0.6 * len(every))
+    assert every[masks].min() >= every[~masks].max()
+
+
+def test_the_floor_keeps_a_layer_from_vanishing():
+    model = network()
+    with torch.no_grad():
+        model.layers[1].weight.mul_(1e-3)
+    total = sum(w.numel() for w in matrices(model).values())
+    kept = [int(p.mask.sum()) for p in global_magnitude(model, draw(5, 12), pattern=Pattern(0.9)).values()]
+    assert sum(kept) == total - int(0.9 * total)
+    assert int(FLOOR * total) <= kept[1] <= 1
+    sizes = {"a": 1000, "b": 10, "c": 500}
+    assert with_floor({"a": 90, "b": 0, "c": 10}, sizes, 20) == {"a": 70, "b": 10, "c": 20}
+    assert sum(with_floor({"a": 5, "b": 0, "c": 0}, sizes, 20).values()) == 5
+
+
+def test_scores_that_adapt_to_layers_by_their_definition():
+    w = draw(3, 4)
+    wanted = [[float(v**2 / (w[w.abs() >= v.abs()] ** 2).sum()) for v in row] for row in w]
+    torch.testing.assert_close(lamp_scores(w).float(), torch.tensor(wanted))
+    assert sum(kept_of_all({"a": lamp_scores(w), "b": lamp_scores(5 * w)}, Pattern(0.5)).values()) == 12
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 3))
+def test_amounts_by_dynamic_programming_are_the_best_of_all(seed, layers):
+    g = torch.Generator().manual_seed(seed)
+    kept = [sorted(torch.randint(12, (4,), generator=g).tolist()) for _ in range(layers)]
+    cost = [torch.rand(4, generator=g).tolist() for _ in range(layers)]
+    budget = sum(each[0] for each in kept) + int(torch.randint(12, (1,), generator=g))
+    found = rdprune.allocated(kept, cost, budget)
+    every = itertools.product(*(zip(n, c, strict=True) for n, c in zip(kept, cost, strict=True)))
+    best = min(sum(c for _, c in choice) for choice in every if sum(n for n, _ in choice) <= budget)
+    assert sum(found) <= budget
+    least = [
+        min(c for n, c in zip(ns, cs, strict=True) if n == own) for ns, cs, own in zip(kept, cost, found, strict=True)
+    ]
+    assert sum(least) == pytest.approx(best)
+
+
+def test_a_budget_that_nothing_meets_is_refused():
+    with pytest.raises(ValueError, match="at most 3"):
+        rdprune.allocated([[2, 4], [2, 4]], [[1.0, 0.0]] * 2, 3)
+
+
+def test_distortions_are_those_of_the_outputs():
+    model, x = network(), draw(20, 12)
+    found = rdprune.distortions(model, x, "layers.2", [0, 24])
+    gone = (model(x) - model.layers[2].bias).square().sum(1).mean().detach()
+    assert found[0] == pytest.approx(float(gone), rel=1e-5)
+    assert found[1] == 0
+
+
+def training(model, steps=30):
+    x = draw(64, 12)
+    return Training(x, (x[:, 0] > 0).long(), ce, steps, 16, 1e-2, torch.Generator().manual_seed(0))
+
+
+def test_jackpot_keeps_weights_to_the_bit_and_changes_the_mask():
+    model = network()
+    found = jackpot(model, draw(5, 12), pattern=Pattern(0.7), training=training(model))
+    before = global_magnitude(model, draw(5, 12), pattern=Pattern(0.7))
+    for name, w in matrices(model).items():
+        packed = found[f"{name}.weight"]
+        assert torch.equal(packed.values, w[packed.mask])
+        assert int(packed.mask.sum()) == int(before[f"{name}.weight"].mask.sum())
+    assert any(not torch.equal(found[key].mask, before[key].mask) for key in found)
+
+
+def test_fine_tuning_lowers_the_loss_under_a_fixed_mask():
+    model = network()
+    how = training(model)
+    found = fine_tuned(model, draw(5, 12), pattern=Pattern(0.7), training=how)
+    before = global_magnitude(model, draw(5, 12), pattern=Pattern(0.7))
+    assert all(torch.equal(found[key].mask, before[key].mask) for key in before)
+    values = []
+    for parameters_ in (before, found):
+        small = network()
+        small.load_state_dict({**model.state_dict(), **packing.unpacked(parameters_)})
+        values.append(float(ce(small(how.inputs), how.target).mean()))
+    assert values[1] < values[0]
+
+
+# -- training, distillation, search ------------------------------------------------------------------------------------
+
+
+def test_gradients_pass_the_rounding_within_the_range():
+    w = torch.tensor([[-1.0, 0.2, 0.4, 2.0]], requires_grad=True)
+    found = straight_through(w, Grid(2))
+    assert torch.equal(found, rounded(w.detach(), Grid(2)))
+    (found * torch.tensor([1.0, 2.0, 3.0, 4.0])).sum().backward()
+    assert w.grad.tolist() == [[1.0, 2.0, 3.0, 4.0]]
+
+
+def test_the_gradient_of_a_learned_step():
+    """round(v) - v inside, -n or p outside, over the root of N p."""
+    w, step = torch.tensor([[0.3, -5.0, 5.0, 1.4]]), torch.ones(1, 1, requires_grad=True)
+    learned(w, step, Grid(3, 0, True)).sum().backward()
+    wanted = (0 - 0.3) + (-4) + 3 + (1 - 1.4)
+    assert step.grad.item() == pytest.approx(wanted / (4 * 3) ** 0.5, rel=1e-5)
+    (again,) = torch.autograd.grad(learned(w.requires_grad_(), step, Grid(3, 0, True)).sum(), w)
+    assert again.tolist() == [[1.0, 0.0, 0.0, 1.0]]
+
+
+def test_training_is_that_of_torch():
+    """Against AdamW written out, with the same batches."""
+    model, how = network(), training(network(), steps=5)
+    found = descend(model, how.again(), parameters(model))
+    other = network()
+    optimizer = torch.optim.AdamW(other.parameters(), lr=how.lr, weight_decay=0.0)
+    for i, chosen in enumerate(how.again().batches()):
+        optimizer.param_groups[0]["lr"] = how.lr * 0.5 * (1 + math.cos(math.pi * i / 5)) * min(1.0, (i + 1) / 1)
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(other(how.inputs[chosen]), how.target[chosen]).backward()
+        optimizer.step()
+    for name, p in other.named_parameters():
+        torch.testing.assert_close(found[name].detach(), p.detach())
+
+
+def test_batches_pass_over_all_rows():
+    how = training(network(), steps=8)
+    chosen = torch.cat(list(how.batches()))
+    assert torch.equal(chosen[:64].sort().values, torch.arange(64))
+    assert torch.equal(chosen[64:].sort().values, torch.arange(64))
+
+
+def test_divergence_and_the_other_classes():
+    z, t = draw(5, 4), draw(5, 4, seed=1)
+    p, q = t.softmax(1), z.softmax(1)
+    assert float(distilled.divergence(z, t)) == pytest.approx(float((p * (p / q).log()).sum(1).mean()), rel=1e-5)
+    target = torch.tensor([0, 1, 2, 3, 0])
+    left = distilled.others(z, target).softmax(1)
+    for row, wanted, y in zip(left, q, target, strict=True):
+        rest = torch.cat([wanted[:y], wanted[y + 1 :]])
+        torch.testing.assert_close(row, rest / (1 - wanted[y]))
+
+
+def test_every_offspring_is_within_the_budget():
+    g = torch.Generator().manual_seed(0)
+    costs = {"a": [10, 20, 30], "b": [200, 400, 600], "c": [5, 7, 9]}
+    parent, budget, seen = {"a": 1, "b": 1, "c": 1}, 427, set()
+    for _ in range(300):
+        child = evopress.mutated(parent, costs, budget, g)
+        if child is not None:
+            assert sum(costs[name][level] for name, level in child.items()) <= budget
+            assert all(0 <= level < 3 for level in child.values())
+            seen.add(tuple(child.values()))
+    assert len(seen) > 3
+
+
+def test_the_search_finds_the_best_levels_of_a_small_problem():
+    costs = {name: [1, 2, 3] for name in "abcd"}
+    worth = {"a": 5.0, "b": 3.0, "c": 1.0, "d": 0.1}
+
+    def fitness(genes, rows):
+        return -sum(worth[name] * level for name, level in genes.items())
+
+    found = evopress.search(dict.fromkeys("abcd", 1), costs, 8, fitness, 100, torch.Generator().manual_seed(0))
+    assert found == {"a": 2, "b": 2, "c": 0, "d": 0}
+
+
+def test_inputs_of_a_layer_are_what_it_is_given():
+    model, x = network(), draw(7, 12)
+    torch.testing.assert_close(inputs_of(model, "layers.1", x), torch.tanh(model.layers[0](x)))
+
+
+def test_declarations_that_are_refused():
+    with pytest.raises(MethodError, match="either 'grid' or 'pattern'"):
+        compressor(id="none")(_neither)
+    with pytest.raises(MethodError, match="semi_structured"):
+        compressor(id="odd", semi_structured=True)(_quantises)
+
+
+def _neither(network, inputs):
+    """Names neither."""
+
+
+def _quantises(network, inputs, *, grid):
+    """Names the grid."""
+
+
+def test_rtn_is_rounding_to_nearest():
+    model = network()
+    for name, w in matrices(model).items():
+        found = rtn(model, draw(5, 12), grid=Grid(3))[f"{name}.weight"]
+        torch.testing.assert_close(found.dense(), rounded(w, Grid(3)))
+        assert isinstance(found.scales, Scales)
