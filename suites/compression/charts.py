@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from lossboard import drawing
 from lossboard.board import Board, Score
@@ -53,7 +54,7 @@ def _front(
     ]
     if len(tasks) < 2 or len({entry.method for entry, _ in known}) < 2:
         return []
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"method": entry.method, "x": float(f"{entry.metrics['bytes'] / 1000:.4g}")}
         | _interval(score)
         | look(entry.method, colours)
