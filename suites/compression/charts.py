@@ -84,7 +84,7 @@ def _slug(task: Task) -> list[str]:
     return [task.dataset, task.name.split("/")[1].partition(f"-{loss}-")[0], loss]
 
 
-def front(rows: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+def front(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
     """The points that no other has more of in fewer bytes, from left to right.
 
     >>> front([{"x": 1, "y": 5}, {"x": 2, "y": 4}, {"x": 3, "y": 6}])
