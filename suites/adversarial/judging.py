@@ -124,7 +124,10 @@ def judged(cell: Cell, network: Network, rows: Problem) -> dict[str, float]:
     checks = [*checked(test.only(slice(how.checked)), how, correct["square"][: how.checked]), repeats]
     if network.surrogates:
         checks.append(masking.gained("transfer", correct["transfer"], correct["apgd"], TRANSFERRED))
-    curve = {size: test.under(pgd_margin, "curve", size * threat.eps, **_sizes(how)) for size in SIZES}
+    curve = {}
+    for size in SIZES:
+        curve[size] = test.under(pgd_margin, "curve", size * threat.eps, **_sizes(how))
+        curve[size] &= through(test, network.surrogates, size * threat.eps)
     found = {name: _share(each) for name, each in correct.items()}
     found |= {"robust": _share(robust), "worst_class": worst_class(robust, test.y)}
     found |= {f"robust_at_{size:g}": _share(each) for size, each in curve.items()}
@@ -160,9 +163,16 @@ def transfer(
     return found.x
 
 
+def through(test: Target, surrogates: Sequence[Model], eps: float) -> Tensor:
+    """Whether each row is still right under attacks on every one of these other networks within eps: (N,), bool."""
+    right_under = torch.ones_like(test.y, dtype=torch.bool)
+    for one in surrogates:
+        right_under &= test.under(functools.partial(transfer, surrogate=one), "transfer", eps)
+    return right_under
+
+
 def attacked(test: Target, how: Judging, surrogates: Sequence[Model]) -> dict[str, Tensor]:
     """Attack -> which rows are still right under it (N,); "clean": without any."""
-    through = [test.under(functools.partial(transfer, surrogate=one), "transfer") for one in surrogates]
     averaged = {"draws": test.draws}
     auto = {"steps": how.auto_steps, **averaged}
     first = test.under(apgd_ce, "apgd_ce", **auto)
@@ -176,7 +186,7 @@ def attacked(test: Target, how: Judging, surrogates: Sequence[Model]) -> dict[st
         "pgd": test.under(pgd, "pgd", **_sizes(how), **averaged),
         "apgd": both,
         "square": test.under(square, "square", queries=how.queries),
-        **({"transfer": torch.stack(through).all(0)} if through else {}),
+        **({"transfer": through(test, surrogates, test.threat.eps)} if surrogates else {}),
     }
 
 
