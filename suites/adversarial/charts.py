@@ -201,7 +201,7 @@ def _regions(track: Track, board: Board, entries: Entries) -> list[Figure]:
             continue
         side = GRID * CELL
         parts = [_panel(method, grids[method], i * (side + GAP)) for i, method in enumerate(methods)]
-        svg = _drawing("".join(parts), len(methods) * (side + GAP) - GAP, side + 16)
+        svg = _drawing("".join(parts), len(methods) * (side + GAP), side + 18)
         caption = (
             f"On {task.name}, the network of seed 0: the class that it predicts at each point of the unit square, and "
             "the squares that the rows are drawn from. The adversary may move a point by "
@@ -268,7 +268,7 @@ def _examples(track: Track, board: Board, entries: Entries) -> list[Figure]:
                 attacked = unpacked(f"example{k}_attacked", own[method], side * side)
                 said, label = (own[method][f"example{k}_{what}"] for what in ("attacked_said", "label"))
                 parts.append(_image(attacked, side, column, top, size))
-                words = f"says {said:.0f}" + (", wrong" if said != label else "")
+                words = f"{said:.0f}" + (", wrong" if said != label else "")
                 parts.append(_title(words, column, top + size + 11))
         svg = _drawing("".join(parts), left + SHOWN * (size + 10), (len(methods) + 1) * (size + 18))
         caption = (

@@ -21,9 +21,11 @@ from lossboard.run import Context, recorded
 from lossboard.train import one_thread
 from reference import masking
 from reference.attacks.apgd import apgd_ce, apgd_t
+from reference.attacks.ascent import ascend
 from reference.attacks.autoattack import autoattack
+from reference.attacks.ball import anywhere
 from reference.attacks.fgsm import fgsm
-from reference.attacks.objectives import right
+from reference.attacks.objectives import margin, right
 from reference.attacks.pgd import pgd, pgd_margin
 from reference.attacks.square import square
 from reference.bounds import certified, tightness
@@ -40,6 +42,8 @@ OF_IMAGES = 128
 DRAWS = 10  # forward passes averaged at each step, against a network that randomises
 COVERING = 20  # restarts in the ball from which everything can be reached: of few features one often ends at a corner
 TIGHT = 100  # test rows whose bounds' tightness is measured
+TRANSFER_STEPS = 40
+TRANSFERRED = "an attack on the networks that it combines beats the one on itself"
 VALIDATED = {"steps": 10, "step": 0.25}  # the attack on validation rows, of PGD on the margin
 
 
@@ -115,10 +119,15 @@ def judged(cell: Cell, network: Network, rows: Problem) -> dict[str, float]:
     repeats = masking.repeatable(network.model, test.x[: how.checked])
     if repeats.suspect:
         test = dataclasses.replace(test, draws=DRAWS)
-    correct = attacked(test, how)
+    correct = attacked(test, how, network.surrogates)
     robust = torch.stack(list(correct.values())).all(0)
     checks = [*checked(test.only(slice(how.checked)), how, correct["square"][: how.checked]), repeats]
-    curve = {size: test.under(pgd_margin, "curve", size * threat.eps, **_sizes(how)) for size in SIZES}
+    if network.surrogates:
+        checks.append(masking.gained("transfer", correct["transfer"], correct["apgd"], TRANSFERRED))
+    curve = {}
+    for size in SIZES:
+        curve[size] = test.under(pgd_margin, "curve", size * threat.eps, **_sizes(how))
+        curve[size] &= through(test, network.surrogates, size * threat.eps)
     found = {name: _share(each) for name, each in correct.items()}
     found |= {"robust": _share(robust), "worst_class": worst_class(robust, test.y)}
     found |= {f"robust_at_{size:g}": _share(each) for size, each in curve.items()}
@@ -145,7 +154,24 @@ def _sizes(how: Judging) -> dict[str, float]:
     return {"steps": how.steps, "step": 2.5 / how.steps}
 
 
-def attacked(test: Target, how: Judging) -> dict[str, Tensor]:
+def transfer(
+    model: Model, x: Tensor, y: Tensor, *, surrogate: Model, eps: float, norm: str, generator: torch.Generator
+) -> Tensor:
+    """PGD on the margin of another network, which goes on where that one is fooled; ``model`` is not looked at."""
+    start, step = anywhere(x, eps, norm, generator), 2.5 * eps / TRANSFER_STEPS
+    found = ascend(surrogate, x, y, margin, start, eps=eps, norm=norm, step=step, steps=TRANSFER_STEPS)
+    return found.x
+
+
+def through(test: Target, surrogates: Sequence[Model], eps: float) -> Tensor:
+    """Whether each row is still right under attacks on every one of these other networks within eps: (N,), bool."""
+    right_under = torch.ones_like(test.y, dtype=torch.bool)
+    for one in surrogates:
+        right_under &= test.under(functools.partial(transfer, surrogate=one), "transfer", eps)
+    return right_under
+
+
+def attacked(test: Target, how: Judging, surrogates: Sequence[Model]) -> dict[str, Tensor]:
     """Attack -> which rows are still right under it (N,); "clean": without any."""
     averaged = {"draws": test.draws}
     auto = {"steps": how.auto_steps, **averaged}
@@ -160,6 +186,7 @@ def attacked(test: Target, how: Judging) -> dict[str, Tensor]:
         "pgd": test.under(pgd, "pgd", **_sizes(how), **averaged),
         "apgd": both,
         "square": test.under(square, "square", queries=how.queries),
+        **({"transfer": through(test, surrogates, test.threat.eps)} if surrogates else {}),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +52,7 @@ class Network:
     val: float = math.nan
     robust_val: float = math.nan
     epoch: int = 0
+    surrogates: tuple[Model, ...] = ()  # of a combination: its members, and their mean
 
 
 @functools.lru_cache(maxsize=8)
@@ -103,7 +104,13 @@ def network(cell: Cell, context: Context) -> Network:
     members = {id: one.model for id, one in needs.items() if isinstance(one.model, nn.Module)}
     passes = sum(one.passes for one in needs.values())
     ok = all(one.ok for one in needs.values())
-    return Network(loop.combined(method, members, cell.params), ok, "", 0.0, passes)
+    combination = loop.combined(method, members, cell.params)
+    return Network(combination, ok, "", 0.0, passes, surrogates=(*members.values(), mean(list(members.values()))))
+
+
+def mean(members: Sequence[Model]) -> Model:
+    """The mean of their log-probabilities: what a combination says, about, without its kinks."""
+    return lambda x: torch.stack([torch.log_softmax(member(x), 1) for member in members]).mean(0)
 
 
 def _needed(cell: Cell, id: str) -> Cell:

@@ -10,7 +10,7 @@ from tiny_datasets import PINS, Tiny, nowhere, python, tabular
 from lossboard.data import DataError, load, pins
 
 TABLES = {"digits", "letter", "vowel", "pendigits", "satimage", "shuttle", "dna", "usps"}
-TABLES |= {"overlap", "cifar10_cvprobs", "cifar10h"}
+TABLES |= {"overlap", "plane", "cifar10_cvprobs", "cifar10h"}
 IMAGES = {"mnist", "fashion_mnist", "cifar10", "cifar10_jpeg", "cifar100"}
 LABELS = {"cifar10n", "cifar100n"}
 TEXTS = {"tinyshakespeare", "wikitext2"}

@@ -224,6 +224,8 @@ def test_no_attack_leaves_less_than_their_worst_and_bounds_prove_no_more(id: str
     assert all(found["robust"] <= found[name] for name in ("clean", "fgsm", "pgd", "apgd", "square"))
     assert found["worst_class"] <= found["robust"]
     assert ("certified" in found) is (id == "ibp")
+    assert ("transfer" in found) is (id == "crossmax")
+    assert found["robust"] <= found.get("transfer", 1.0)
     assert found.get("certified", 0.0) <= found["robust"]
     assert all(0 <= found[name] <= 1 for name in ("power_fit", "corrupted", "robust_val", "tightness") if name in found)
 
@@ -259,6 +261,19 @@ def test_a_defence_that_masks_its_gradients_is_flagged_with_the_reason(name: str
     assert found["reliable"] == 0
     assert adversarial.remark(found).startswith("unreliable: ")
     assert reason in adversarial.remark(found)
+
+
+def test_a_combination_that_hides_its_members_is_flagged() -> None:
+    """Behind rounded scores no gradient leads anywhere; attacks on the members do."""
+    where = cell("crossmax", short(DIGITS, epochs=6))
+    network, rows = networks.network(where, CONTEXT), networks.problem(where.task, 0, load)
+
+    def rounded(x: Tensor) -> Tensor:
+        return network.model(x).mul(4).round()
+
+    found = judging.judged(where, replace(network, model=rounded), rows)
+    assert found["transfer"] < found["apgd"]
+    assert "an attack on the networks that it combines" in adversarial.remark(found)
 
 
 def test_what_is_unreliable_is_said_on_the_board() -> None:
