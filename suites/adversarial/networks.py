@@ -171,6 +171,6 @@ def _loaded(kept: Artifact, model: nn.Module) -> Network:
     prefix = "model."
     model.load_state_dict({key.removeprefix(prefix): v for key, v in kept.tensors.items() if key.startswith(prefix)})
     said = {name: float(kept.tensors[name]) for name in ABOUT if name != "bits"}
-    numbers = {name: said[name] for name in ("seconds", "passes", "val", "robust_val")}
+    numbers: dict[str, Any] = {name: said[name] for name in ("seconds", "passes", "val", "robust_val")}
     bits = bytes(kept.tensors["bits"].tolist()).decode()
     return Network(model.eval().requires_grad_(False), said["ok"] > 0, bits, epoch=int(said["epoch"]), **numbers)
