@@ -53,7 +53,7 @@ def relaxed(w: Tensor, x: Tensor, full: Tensor, own: Scales, grid: Grid, penalty
     plain = nearest(w, step, zero, grid.levels)
     unit = w.numel() / ((plain - w) @ gram * (plain - w)).sum().clamp(min=1e-20)
     v.requires_grad_()
-    optimizer = torch.optim.Adam([v], RATE)
+    optimizer = torch.optim.Adam([v], RATE, fused=True)
     for i in range(STEPS):
         h = stretched(v)
         levels = (low + zero + h).clamp(0, grid.levels - 1)

@@ -81,7 +81,7 @@ def descend(
     through it, and parameters that the network does not have reach it alone. ``sharpness`` is SAM's radius.
     """
     trained = list(weights.values())
-    optimizer = torch.optim.AdamW(trained, lr=training.lr, weight_decay=training.decay)
+    optimizer = torch.optim.AdamW(trained, lr=training.lr, weight_decay=training.decay, fused=True)
     objective = objective or training.mean_loss
     warm = max(1, min(20, training.steps // 5))
     known = {name for name, _ in network.named_parameters()}
