@@ -150,8 +150,8 @@ def samples(pin: Pin) -> Markup | None:
 
     Only then is a build the same on every machine: other data may be there or not.
     """
-    side = math.isqrt(pin.shape[0])
-    if not pin.bundled or len(pin.shape) != 1 or side * side != pin.shape[0] or pin.classes > SAMPLES:
+    side = math.isqrt(pin.shape[0]) if len(pin.shape) == 1 else 0
+    if not pin.bundled or not side or side * side != pin.shape[0] or pin.classes > SAMPLES:
         return None
     data = load(pin.name)
     split = next(iter(pin.splits))
