@@ -141,6 +141,8 @@ def _provenance(suite: Suite, batch: Batch) -> Iterator[str]:
     header = batch.header
     if header.dirty or header.commit is None:
         yield "made from a tree with uncommitted changes, or without git: commit, and measure again with --fresh"
+    elif _committed("HEAD") is None:
+        pass  # an archive has no history
     elif (made := _committed(header.commit)) is None:
         yield f"made at {header.commit[:12]}, no commit of this branch: add it, or measure again with --fresh"
     elif _time(header.started) < made - WRONG_CLOCKS:

@@ -250,6 +250,12 @@ def test_a_link_for_all_results_is_refused(root: Path, tmp_path: Path) -> None:
     assert "results: results/ holds batches alone" in found.stderr
 
 
+def test_an_archive_without_history_can_be_inspected(root: Path) -> None:
+    shutil.rmtree(root / ".git")
+    found = _inspected(root, str(_batch(root)))
+    assert found.returncode == 0, found.stderr
+
+
 def test_published_records_are_neither_edited_nor_deleted(root: Path) -> None:
     _batch(root, "three").write_text("{}\n")
     (root / "results" / "toy" / "three" / "note.txt").write_text("hello")
