@@ -18,6 +18,8 @@ from lossboard import compiler, paths
 
 WIDEST = {"avx512f": "AVX-512", "avx2": "AVX2"}
 PACKAGES = ("torch", "numpy", "scikit-learn", "numba")
+KEYS = ("python", *PACKAGES, "system", "cpu", "compiler", "gpu")  # of ``environment``
+OF_MACHINE = ("machine", "cores", "caches", "huge pages", "governor", "gpu clock", "gpu driver")  # of ``machine``
 
 
 @dataclass(frozen=True)

@@ -213,6 +213,8 @@ def _header(content: dict[str, Any], file: str, id: str, method: Mapping[str, An
     texts = [header.suite, header.module, header.source, header.started, *header.env.values(), *header.data.values()]
     if not all(type(text) is str and len(text) <= LONGEST_TEXT for text in texts) or type(header.dirty) is not bool:
         raise ValueError("a header field has the wrong type")
+    if not all(text.isprintable() for text in (*texts, *header.env, *header.data)):
+        raise ValueError("a header field has signs that cannot be shown")
     if header.commit is not None and not re.fullmatch(r"[0-9a-f]{40}", str(header.commit)):
         raise ValueError("'commit' must be 40 hex digits or null")
     if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", header.started, re.ASCII):

@@ -80,10 +80,22 @@ def read(suite: str) -> tuple[list[Kept], list[str]]:
     problems = []
     for path in sorted((paths.results() / FOLDER / suite).glob("*.jsonl")):
         try:
-            found += _read(path, suite)
-        except (BadFile, KeyError, TypeError, ValueError, AttributeError) as error:
-            problems.append(str(error) if isinstance(error, BadFile) else f"{path}: {error!r}")
+            found += read_file(path)
+        except BadFile as error:
+            problems.append(str(error))
     return found, problems
+
+
+def read_file(path: Path) -> list[Kept]:
+    """The lines of one kept file, checked: format, name against content, folder against header.
+
+    Raises:
+        BadFile: what is wrong.
+    """
+    try:
+        return _read(path, path.parent.name)
+    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+        raise BadFile(f"{path}: {error!r}") from error
 
 
 def _read(path: Path, suite: str) -> list[Kept]:

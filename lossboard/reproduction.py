@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import random
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
@@ -22,6 +23,9 @@ from lossboard.records import MEASURED, Record, plain
 from lossboard.reproduced import BITWISE, DIFFERS, WITHIN, Reproduction
 from lossboard.run import measured
 from lossboard.sources import source
+from lossboard.statistics import FEWEST, t_interval
+
+CERTAIN = 0.999  # a method whose numbers are true is told otherwise once in a thousand times
 
 
 def reproduce(
@@ -94,19 +98,35 @@ def _reasons(record: Record, env: Mapping[str, str]) -> Iterator[str]:
 def off(suite: Suite, found: Sequence[Reproduction]) -> str:
     """What is wrong with records, as measuring their cells again says; '' where nothing is.
 
-    A cell that differs although all is as it was; or, where the processor or a version is another and single runs of a
-    training may end elsewhere, a mean difference beyond the suite's tolerance.
+    A cell that is not the same to the bit although all is as it was; or, where the processor or a version is another
+    and single runs of a training may end elsewhere, a mean difference beyond the suite's tolerance, or of one method
+    one that is beyond a tenth of it and not by chance.
     """
     differ = [each for each in found if each.verdict == DIFFERS]
     plainly = [each for each in differ if not each.reasons or each.record.status != each.again.status]
     if plainly:
         return f"{len(plainly)} of {len(found)} cells differ"
-    rank = suite.metrics.rank
-    gaps = [each.again.metrics[rank] - each.record.metrics[rank] for each in found if each.record.status == "ok"]
-    mean = sum(gaps) / max(len(gaps), 1)
+    other = [each for each in found if each.verdict != BITWISE and not each.reasons and _repeats(suite, each.record)]
+    if other:
+        return f"{len(other)} of {len(found)} cells have other bits although nothing else has changed"
+    rank, gaps = suite.metrics.rank, defaultdict(list)
+    for each in found:
+        if each.record.status == "ok":
+            gaps[each.record.method].append(each.again.metrics[rank] - each.record.metrics[rank])
+    every = [gap for own in gaps.values() for gap in own]
+    mean = sum(every) / max(len(every), 1)
     if differ and not abs(mean) <= suite.metrics.tolerance:
         return f"{len(differ)} of {len(found)} cells differ, {rank} by {mean:.3g} in the mean of all"
+    for method, own in gaps.items() if not suite.alone else ():
+        mean, half = t_interval(own, CERTAIN)
+        if len(own) >= FEWEST and abs(mean) > max(half, suite.metrics.tolerance / 10):
+            return f"{rank} of {method} is off by {mean:.3g} in the mean of {len(own)} cells, which is not by chance"
     return ""
+
+
+def _repeats(suite: Suite, record: Record) -> bool:
+    """Whether the same code on the same machine gives the same bits: neither times nor what a GPU adds up do."""
+    return not suite.alone and record.header is not None and record.header.env.get("gpu", "none") == "none"
 
 
 # -- which -------------------------------------------------------------------------------------------------------------

@@ -108,7 +108,8 @@ def review(since: str, sample: int, out: Path | None) -> None:
     from reference.methods import catalogue
 
     steps = Steps(out)
-    files = _changed(since)
+    files = {name for name in _changed(since, "--diff-filter=d") if name.endswith(".py")}
+    _name_the_rest(since, out)
     losses = [id for id, method in catalogue("loss").items() if _file(method.module) in files]
     for id in losses:
         steps.run(f"check {id}", "check", id)
@@ -130,9 +131,23 @@ def review(since: str, sample: int, out: Path | None) -> None:
     steps.conclude()
 
 
-def _changed(since: str) -> set[str]:
-    """Python files that were added or changed since a revision, relative to the root."""
-    command = ["git", "diff", "--name-only", "--diff-filter=d", "--no-renames", f"{since}...HEAD", "--", "*.py"]
+def _name_the_rest(since: str, out: Path | None) -> None:
+    """Say which files somebody has to read, above all those of what judges here: the branch brings its own."""
+    suites = tuple(f"results/{name}/" for name in protocol.available())
+    rest = sorted(name for name in _changed(since) if not name.startswith(("reference/", *suites)))
+    said = "".join(f"{name}\n" for name in rest)
+    if rest:
+        print(
+            f"== also changed, not judged here, and part of what judges where it is code: read it\n{said}", flush=True
+        )
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "also-changed.txt").write_text(said, "utf-8")
+
+
+def _changed(since: str, *options: str) -> set[str]:
+    """Files that differ since a revision, relative to the root."""
+    command = ["git", "diff", "--name-only", "--no-renames", *options, f"{since}...HEAD"]
     done = subprocess.run(command, cwd=paths.root(), capture_output=True, text=True)
     if done.returncode:
         raise UsageError(f"git cannot compare with '{since}': {done.stderr.strip()}")

@@ -1,5 +1,6 @@
 """Batches that came with a pull request are held to what they must be; each way to tamper with one is refused."""
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -106,6 +107,24 @@ TAMPERED = {
     "rows in another order": (lambda top, rows: rows.reverse(), "not in the canonical form"),
     "more digits": (lambda top, rows: rows[0].update(last=0.12345678), "not in the canonical form"),
     "negative time": (lambda top, rows: rows[0].update(seconds=-1.0), "took -1.0 seconds"),
+    "a seed that nobody asks for": (lambda top, rows: rows.append({**rows[-1], "seed": 99}), "asks for seed 99"),
+    "a trial that nobody asks for": (
+        lambda top, rows: rows.append({**rows[-1], "trial": 7}),
+        "asks for seed 4, trial 7",
+    ),
+    "a commit that is not here": (lambda top, rows: top.update(commit="a" * 40), "no commit of this branch"),
+    "a start before its commit": (lambda top, rows: top.update(started="1970-01-01T00:00:00Z"), "before its commit"),
+    "a start on no calendar": (lambda top, rows: top.update(started="2026-99-99T99:99:99Z"), "before its commit"),
+    "a start to come": (lambda top, rows: top.update(started="2999-01-01T00:00:00Z"), "still to come"),
+    "a machine of its own": (lambda top, rows: top["env"].update(machine="mine"), "has no 'machine'"),
+    "no processor": (lambda top, rows: top["env"].pop("cpu"), "lacks cpu"),
+    "codes of terminals": (lambda top, rows: top["env"].update(cpu="\x1b]0;x\x07"), "cannot be shown"),
+    "half a character": (lambda top, rows: top["env"].update(cpu="\ud800"), "cannot be shown"),
+    "unknown data": (lambda top, rows: top["data"].update(secret="0" * 12), "not pinned here: secret"),
+    "endless time": (lambda top, rows: rows[0].update(seconds="inf"), "took inf seconds"),
+    "bits that are none": (lambda top, rows: rows[0].update(bits="<b>"), "bits are 12 hex digits"),
+    "codes in an error": (lambda top, rows: rows[0].update(status="error", error="\x1b[2J"), "that cannot be shown"),
+    "lines in a task's name": (lambda top, rows: rows[0].update(task="a\n::error::b"), "a?::error::b has the id of"),
     "a script for a method": (lambda top, rows: top.update(method="<script>"), "an id is letters"),
     "a script for a module": (lambda top, rows: top.update(module="os; import x"), "must be a dotted module name"),
 }
@@ -153,6 +172,90 @@ def test_a_control_that_is_off_is_refused(root: Path) -> None:
     assert "the control is off on digits/clean" in found.stderr
 
 
+def test_a_control_has_no_control(root: Path) -> None:
+    new = _git(root, "diff", "--name-only", "main", "--", "results/toy/one").split()
+    (mine,) = (root / name for name in new)
+    top, *rows = map(json.loads, mine.read_text().splitlines())
+    text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in (top | {"control": "<script>"}, *rows))
+    path = records.batch_path(root / "results", "toy", "one", text)
+    path.write_text(text)
+    assert "the control has no control" in _inspected(root, str(path)).stderr
+
+
+def test_rows_of_another_method_are_refused(root: Path) -> None:
+    others = [json.loads(line) for line in _batch(root, "three").read_text().splitlines()[1:]]
+
+    def copied(top: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+        rows[:] = others
+
+    path = _tampered(root, copied)
+    assert f"20 rows are those of {_batch(root, 'three').stem}, of three" in _inspected(root, str(path)).stderr
+
+
+def _retract(root: Path, batch: str) -> None:
+    (root / "results" / "retracted").mkdir(exist_ok=True)
+    (root / "results" / "retracted" / f"{batch}.toml").write_text('reason = "wrong"\n')
+
+
+def test_what_was_retracted_does_not_come_back_and_makes_nothing_whole(root: Path) -> None:
+    old, text = _batch(root), _batch(root).read_text()
+    _retract(root, old.stem)
+
+    def part(top: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+        top["started"] = f"{top['started'][:-3]}{(int(top['started'][-3:-1]) + 1) % 60:02}Z"
+        _drop_a_seed(top, rows)
+
+    path = _tampered(root, part)
+    old.write_text(text)
+    found = _inspected(root, str(path)).stderr
+    assert f"16 rows are those of {old.stem}, which was retracted" in found
+    assert "a block is published whole" in found
+
+
+def test_a_retracted_control_controls_nothing(root: Path) -> None:
+    control = json.loads(_batch(root).read_text().splitlines()[0])["control"]
+    _retract(root, control)
+    assert f"its control, {control}, was retracted" in _inspected(root, str(_batch(root))).stderr
+
+
+def test_what_else_is_put_under_results_is_refused(root: Path) -> None:
+    deep = root / "results" / "more" / "toy" / "two"
+    deep.mkdir(parents=True)
+    shutil.copy(_batch(root), deep)
+    again = root / "results" / "reproductions" / "toy"
+    again.mkdir(parents=True)
+    (again / "aaaaaaaaaaaa.jsonl").write_text("{}\n")
+    assert toy.call(root, "reproduce", "toy/two/digits/clean", "--keep").returncode == 0
+    (kept,) = (path for path in again.glob("*.jsonl") if path.stem != "aaaaaaaaaaaa")
+    text = kept.read_text().replace(_batch(root).stem, "0" * 12)
+    forged = again / f"{hashlib.sha256(text.encode()).hexdigest()[:12]}.jsonl"
+    forged.write_text(text)
+    _retract(root, "b" * 12)
+    _commit(root, "more")
+    found = _inspected(root, "--since", "main").stderr
+    assert "results/more/toy/two" in found
+    assert "holds batches alone" in found
+    assert "aaaaaaaaaaaa.jsonl: the content hashes to" in found
+    assert f"{forged}: two/000000000000 is no published batch" in found
+    assert kept.name not in found
+    assert f"results/retracted/{'b' * 12}.toml: no such batch is published" in found
+
+
+def test_a_link_for_all_results_is_refused(root: Path, tmp_path: Path) -> None:
+    shutil.move(root / "results", tmp_path / "elsewhere")
+    (root / "results").symlink_to(tmp_path / "elsewhere")
+    _commit(root, "link")
+    found = _inspected(root, "--since", "main")
+    assert found.returncode == 1
+    assert "results: results/ holds batches alone" in found.stderr
+
+
+def test_an_archive_without_history_can_be_inspected(root: Path) -> None:
+    shutil.rmtree(root / ".git")
+    found = _inspected(root, str(_batch(root)))
+    assert found.returncode == 0, found.stderr
+
+
 def test_published_records_are_neither_edited_nor_deleted(root: Path) -> None:
     _batch(root, "three").write_text("{}\n")
     (root / "results" / "toy" / "three" / "note.txt").write_text("hello")
@@ -181,6 +284,23 @@ def test_a_single_forged_value_is_found_by_measuring_again(root: Path) -> None:
     found = toy.call(root, "reproduce", "toy", "--only", "two", "--sample", "100")
     assert found.returncode == 1
     assert "1 of 20 cells differ" in found.stderr
+
+
+@pytest.mark.parametrize(("cpu", "said"), [(None, "20 of 20 cells have other bits"), ("other", "is off by -0.008")])
+def test_numbers_that_are_all_a_little_too_good_are_found_by_measuring_again(
+    root: Path, cpu: str | None, said: str
+) -> None:
+    def better(top: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            row["last"] = round(row["last"] + 0.008, 6)  # the tolerance is 0.01
+        if cpu:
+            top["env"]["cpu"] = cpu
+
+    _tampered(root, better)
+    found = toy.call(root, "reproduce", "toy", "--only", "two", "--sample", "100")
+    assert "20 within tolerance" in found.stdout
+    assert found.returncode == 1
+    assert said in found.stderr
 
 
 @pytest.mark.parametrize("name", sorted(path.parent.name for path in CHECKOUT.glob("suites/*/suite.toml")))

@@ -93,10 +93,17 @@ def test_records_of_a_branch_are_judged_and_measured_again(root: Path, tmp_path:
     assert good.returncode == 0, good.stdout + good.stderr
     assert "1 batches: nothing wrong" in (tmp_path / "out" / "records.txt").read_text()
     assert "10 of 20 cells: 10 bitwise" in (tmp_path / "out" / "again-toy.txt").read_text()
+    assert "also changed" not in good.stdout
     code = root / "suites" / "toy" / "__init__.py"
     code.write_text(code.read_text().replace('"two": 0.2', '"two": 0.5'))
-    bad = toy.call(root, "review")
+    (root / "results" / "retracted").mkdir()
+    (root / "results" / "retracted" / f"{'0' * 12}.toml").write_text('reason = "theirs"\n')
+    _commit(root, "more than records")
+    bad = toy.call(root, "review", "--out", str(tmp_path / "out"))
     assert bad.returncode == 1
+    named = f"results/retracted/{'0' * 12}.toml\nsuites/toy/__init__.py\n"
+    assert (tmp_path / "out" / "also-changed.txt").read_text() == named
+    assert f"part of what judges where it is code: read it\n{named}" in bad.stdout
     assert "again toy (exit code 1)" in bad.stderr.replace("\n", " ")
 
 
