@@ -440,7 +440,9 @@ def draw_lines(data: Data) -> Any:
     labels = [{**row, "at": place} for row, place in zip(ends, places, strict=True)]
     values = sorted({row["x"] for row in rows})
     wide = alt.Scale(type="log" if log else "linear", nice=False, padding=6)
-    x = alt.X("x:Q", title=data["across"], scale=wide, axis=alt.Axis(grid=True, values=values, format="~s"))
+    written = "datum.value < 1 ? format(datum.value, '.3~g') : format(datum.value, '~s')"  # no thousandths
+    axis = alt.Axis(grid=True, values=values, labelExpr=written)
+    x = alt.X("x:Q", title=data["across"], scale=wide, axis=axis)
     tall = alt.Scale(domain=[low, high], nice=False)
     y = alt.Y("y:Q", title=data["up"], scale=tall, axis=alt.Axis(grid=True, tickCount=6))
     colour, shape = alt.Color("colour:N", scale=None), alt.Shape("shape:N", scale=None)

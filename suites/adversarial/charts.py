@@ -23,6 +23,7 @@ Entries = Mapping[str, Sequence[Entry]]  # task -> methods
 CONTROL, PLAIN = "at", "standard"
 SIZES = (0.125, 0.25, 0.5, 1.0, 1.5, 2.0)  # multiples of eps of the columns robust_at_...
 CURVE = "curves"
+LEARNT = 0.7  # of the best accuracy without attack: what has less is left out of the trade-off
 SIDES = {"digits": 8}  # pixels a side of a picture, where it is not SIDE
 CELL, GAP = 4, 22  # pixels of a cell of the plane; between panels
 
@@ -70,7 +71,9 @@ def _trade_off(track: Track, board: Board, entries: Entries) -> list[Figure]:
     colours = _shown(board)
     found: list[Figure] = []
     for task, own in entries.items():
-        points = [entry for entry in own if {"clean", "robust"} <= entry.metrics.keys()]
+        every = [entry for entry in own if {"clean", "robust"} <= entry.metrics.keys()]
+        least = LEARNT * max((entry.metrics["clean"] for entry in every), default=0.0)
+        points = [entry for entry in every if entry.metrics["clean"] >= least]
         if len(points) < 2:
             continue
         rows = [
@@ -86,6 +89,10 @@ def _trade_off(track: Track, board: Board, entries: Entries) -> list[Figure]:
             f"On {task}, of the tuned trials: the test rows that are right as they are, and those that stay right "
             f"under every attack. Lines are 95 % t intervals over seeds. Best is the upper right. {NAMED}"
         )
+        if len(points) < len(every):
+            caption += (
+                f" Not shown: {len(every) - len(points)} that have less than {_percent(least):g} % without attack."
+            )
         label = f"Robust accuracy of {len(points)} methods against their accuracy without attack on {task}"
         svg = drawing.drawn(drawing.draw_scatter, data)
         name = f"{track.name}-trade-off-{stem(task)}"
