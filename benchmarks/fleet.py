@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import os
 import statistics
 import time
@@ -258,7 +259,9 @@ def main() -> None:
             flush=True,
         )
     lowest = min(ratios, key=lambda id: ratios[id])
-    own = f"{ratios[control]:.1f} {control}, {script_ratio:.0f} {control} to the script"
+    own = f"{ratios[control]:.1f} {control}"
+    if math.isfinite(script_ratio):
+        own += f", {script_ratio:.0f} {control} to the script"
     print(f"ratio {ratios[lowest]:.1f} lowest ({lowest}), {own}")
 
 
