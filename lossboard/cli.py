@@ -538,7 +538,10 @@ def _complain(suite: protocol.Suite, cells: list[protocol.Cell], local: list[Rec
 @app.command()
 def why(
     cell: Annotated[
-        str, typer.Argument(help="suite/method/dataset/corruption[/seed[/trial]], e.g. noisy/gce/digits/clean/0/0.")
+        str,
+        typer.Argument(
+            help="A cell, or all of its seeds or trials: noisy/gce/digits/clean/0/0, noisy/gce/digits/clean."
+        ),
     ],
 ) -> None:
     """Where a cell stands: done, stale, failed, superseded or retracted, and by which record."""
@@ -643,7 +646,9 @@ def compare(
 
 @app.command()
 def reproduce(
-    what: Annotated[str, typer.Argument(help="A suite, or cells: noisy/gce/digits/uniform-0.3[/seed[/trial]]")],
+    what: Annotated[
+        str, typer.Argument(help="A suite, or cells: noisy, noisy/gce/digits/clean, .../clean/0, .../0/1.")
+    ],
     sample: Annotated[int, typer.Option("--sample", min=1, help="How many cells at most, drawn at random.")] = 20,
     track: Annotated[str | None, typer.Option("--track", help="Of this track alone.")] = None,
     only: Only = None,

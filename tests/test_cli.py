@@ -5,10 +5,16 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import toy
+import typer
+from typer.testing import CliRunner
+
+from lossboard import cli
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -286,3 +292,16 @@ def test_what_would_be_refused_is_told_when_it_is_sealed_and_may_be_left_out(roo
     part = toy.call(root, "submit", "toy", "--only", "two")
     assert part.returncode == 1
     assert "seeds and trials are missing, such as (2, 0): a block is published whole" in part.stderr.replace("\n", " ")
+
+
+def _commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    yield path
+    for name, own in getattr(command, "commands", {}).items():
+        yield from _commands(own, (*path, name))
+
+
+@pytest.mark.parametrize("path", _commands(typer.main.get_command(cli.app)), ids=" ".join)
+def test_every_command_says_what_it_does(path: tuple[str, ...]) -> None:
+    shown = CliRunner().invoke(cli.app, [*path, "--help"])
+    assert shown.exit_code == 0, shown.exception
+    assert "Usage" in shown.stdout
