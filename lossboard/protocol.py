@@ -404,14 +404,17 @@ class Metrics:
     columns: Mapping[str, str]  # metric -> what it is
     scale: str = "percent"
     beside: tuple[str, ...] = ()  # metrics that pages show beside the one that ranks
+    unsteady: tuple[str, ...] = ()  # metrics that the same code on the same machine need not repeat: times, memory
     series: Mapping[str, str] = field(default_factory=dict)  # numbers for charts alone: name with * and ? -> what it is
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "beside", tuple(self.beside))
+        object.__setattr__(self, "unsteady", tuple(self.unsteady))
         for name in sorted(RESERVED & self.columns.keys()):
             raise UsageError(f"columns: a metric cannot be called '{name}', which is a key of every record; rename it")
-        for name in self.beside:
-            _one_of("beside", name, tuple(self.columns))
+        for role in ("beside", "unsteady"):
+            for name in getattr(self, role):
+                _one_of(role, name, tuple(self.columns))
         _one_of("scale", self.scale, tuple(SCALES))
         for role in ("rank", "select"):
             _one_of(role, getattr(self, role), tuple(self.columns))

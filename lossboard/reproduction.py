@@ -1,7 +1,7 @@
 """``lossboard reproduce``: published cells measured again from what their records say, and how the two compare.
 
-A cell is *bitwise* the same where the trained parameters have the same hash and every metric the same six digits;
-*within tolerance* where the metric that ranks differs by no more than the suite's tolerance; else it *differs*. What is
+A cell is *bitwise* the same where the trained parameters have the same hash and all metrics, but those that need not
+repeat, the same six digits; *within tolerance* where the metric that ranks differs by no more than the suite's tolerance; else it *differs*. What is
 not as it was when the record was made (processor, versions, the method's source) is named: it may be why.
 """
 
@@ -66,7 +66,8 @@ def compared(suite: Suite, record: Record, again: Record, env: Mapping[str, str]
     if record.status != again.status:
         said = f"{record.status} then, {again.status} now{': ' + again.error if again.error else ''}"
         return Reproduction(record, again, DIFFERS, math.nan, "", (said, *reasons))
-    off = {key: _difference(record.metrics[key], again.metrics.get(key, math.nan)) for key in record.metrics}
+    steady = record.metrics.keys() - set(suite.metrics.unsteady)
+    off = {key: _difference(record.metrics[key], again.metrics.get(key, math.nan)) for key in steady}
     metric = max(off, key=lambda key: (off[key] if not math.isnan(off[key]) else math.inf, key), default="")
     largest = off.get(metric, math.nan)
     if record.bits == again.bits and not any(off.values()):
@@ -98,18 +99,19 @@ def _reasons(record: Record, env: Mapping[str, str]) -> Iterator[str]:
 def off(suite: Suite, found: Sequence[Reproduction]) -> str:
     """What is wrong with records, as measuring their cells again says; '' where nothing is.
 
-    A cell that is not the same to the bit although all is as it was; or, where the processor or a version is another
-    and single runs of a training may end elsewhere, a mean difference beyond the suite's tolerance, or of one method
+    A cell whose metric that ranks has other digits although all is as it was; or, where the processor or a version is
+    another and single runs of a training may end elsewhere, a mean difference beyond the suite's tolerance, or of one method
     one that is beyond a tenth of it and not by chance.
     """
     differ = [each for each in found if each.verdict == DIFFERS]
     plainly = [each for each in differ if not each.reasons or each.record.status != each.again.status]
     if plainly:
         return f"{len(plainly)} of {len(found)} cells differ"
-    other = [each for each in found if each.verdict != BITWISE and not each.reasons and _repeats(suite, each.record)]
-    if other:
-        return f"{len(other)} of {len(found)} cells have other bits although nothing else has changed"
     rank, gaps = suite.metrics.rank, defaultdict(list)
+    same = [each for each in found if not each.reasons and _repeats(suite, each.record)]
+    other = [each for each in same if _difference(*(r.metrics.get(rank, math.nan) for r in (each.record, each.again)))]
+    if other:
+        return f"{len(other)} of {len(found)} cells have another {rank} although nothing else has changed"
     for each in found:
         if each.record.status == "ok":
             gaps[each.record.method].append(each.again.metrics[rank] - each.record.metrics[rank])
