@@ -1,8 +1,9 @@
 """``lossboard reproduce``: published cells measured again from what their records say, and how the two compare.
 
 A cell is *bitwise* the same where the trained parameters have the same hash and all metrics, but those that need not
-repeat, the same six digits; *within tolerance* where the metric that ranks differs by no more than the suite's tolerance; else it *differs*. What is
-not as it was when the record was made (processor, versions, the method's source) is named: it may be why.
+repeat, the same six digits; *within tolerance* where the metric that ranks differs by no more than the suite's
+tolerance; else it *differs*. What is not as it was when the record was made (processor, versions, the method's source)
+is named: it may be why.
 """
 
 from __future__ import annotations
@@ -100,8 +101,8 @@ def off(suite: Suite, found: Sequence[Reproduction]) -> str:
     """What is wrong with records, as measuring their cells again says; '' where nothing is.
 
     A cell whose metric that ranks has other digits although all is as it was; or, where the processor or a version is
-    another and single runs of a training may end elsewhere, a mean difference beyond the suite's tolerance, or of one method
-    one that is beyond a tenth of it and not by chance.
+    another and single runs of a training may end elsewhere, a mean difference beyond the suite's tolerance, or of one
+    method one that is beyond a tenth of it and not by chance.
     """
     differ = [each for each in found if each.verdict == DIFFERS]
     plainly = [each for each in differ if not each.reasons or each.record.status != each.again.status]
