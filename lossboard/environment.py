@@ -17,7 +17,7 @@ from typing import Any
 from lossboard import compiler, paths
 
 WIDEST = {"avx512f": "AVX-512", "avx2": "AVX2"}
-PACKAGES = ("torch", "numpy", "scikit-learn", "numba")
+PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "numba")
 KEYS = ("python", *PACKAGES, "system", "cpu", "compiler", "gpu")  # of ``environment``
 OF_MACHINE = ("machine", "cores", "caches", "huge pages", "governor", "gpu clock", "gpu driver")  # of ``machine``
 

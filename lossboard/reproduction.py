@@ -100,7 +100,7 @@ def _reasons(record: Record, env: Mapping[str, str]) -> Iterator[str]:
 def off(suite: Suite, found: Sequence[Reproduction]) -> str:
     """What is wrong with records, as measuring their cells again says; '' where nothing is.
 
-    A cell whose metric that ranks has other digits although all is as it was; or, where the processor or a version is
+    A cell that is not the same to the bit although all is as it was; or, where the processor or a version is
     another and single runs of a training may end elsewhere, a mean difference beyond the suite's tolerance, or of one
     method one that is beyond a tenth of it and not by chance.
     """
@@ -109,10 +109,9 @@ def off(suite: Suite, found: Sequence[Reproduction]) -> str:
     if plainly:
         return f"{len(plainly)} of {len(found)} cells differ"
     rank, gaps = suite.metrics.rank, defaultdict(list)
-    same = [each for each in found if not each.reasons and _repeats(suite, each.record)]
-    other = [each for each in same if _difference(*(r.metrics.get(rank, math.nan) for r in (each.record, each.again)))]
+    other = [each for each in found if each.verdict != BITWISE and not each.reasons and _repeats(suite, each.record)]
     if other:
-        return f"{len(other)} of {len(found)} cells have another {rank} although nothing else has changed"
+        return f"{len(other)} of {len(found)} cells have other bits although nothing else has changed"
     for each in found:
         if each.record.status == "ok":
             gaps[each.record.method].append(each.again.metrics[rank] - each.record.metrics[rank])

@@ -286,7 +286,7 @@ def test_a_single_forged_value_is_found_by_measuring_again(root: Path) -> None:
     assert "1 of 20 cells differ" in found.stderr
 
 
-@pytest.mark.parametrize(("cpu", "said"), [(None, "20 of 20 cells have another last"), ("other", "is off by -0.008")])
+@pytest.mark.parametrize(("cpu", "said"), [(None, "20 of 20 cells have other bits"), ("other", "is off by -0.008")])
 def test_numbers_that_are_all_a_little_too_good_are_found_by_measuring_again(
     root: Path, cpu: str | None, said: str
 ) -> None:
