@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from kernels.pooled_convolution import pooled_convolution
 from kernels.pooling import pooled_relu
 from kernels.stem import stem
 from reference.models.cnn import CNN
@@ -10,12 +11,22 @@ from reference.models.cnn import CNN
 class FastCNN(CNN):
     """The same network from the same generator, its outputs equal to rounding.
 
-    Twice as fast to train on a processor, on grey images and channels last. Not differentiable twice there; with
+    Three times as fast to train on a processor, on grey images and channels last. Not differentiable twice there; with
     respect to its images it is.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         x = stem(x, self.first.weight, self.first.bias)  # type: ignore[arg-type]  # it has a bias
-        x = pooled_relu(self.second(x))
-        x = self.hidden(x.flatten(1)).relu_()
+        x = self.hidden(self.pooled(x).flatten(1)).relu_()
         return self.head(x)
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """The second layer."""
+        return pooled_convolution(x, self.second.weight, self.second.bias)  # type: ignore[arg-type]
+
+
+class EarlierFastCNN(FastCNN):
+    """With torch's own second convolution: what published records of calibration were trained with, to the bit."""
+
+    def pooled(self, x: Tensor) -> Tensor:
+        return pooled_relu(self.second(x))

@@ -19,7 +19,7 @@ from kernels.native import native
 from kernels.vectors import LANES, load, splat, store, vector
 
 
-def _matches(builder: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
+def matches(builder: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
     """Where x is y, or no number."""
     return builder.or_(builder.fcmp_ordered("==", x, y), builder.fcmp_unordered("uno", x, x))
 
@@ -53,7 +53,7 @@ def taken(typing, x, y, value):  # type: ignore[no-untyped-def]
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
         x, y, value = args
-        return builder.select(_matches(builder, x, y), value, ir.Constant(value.type, None))
+        return builder.select(matches(builder, x, y), value, ir.Constant(value.type, None))
 
     return vector(vector, vector, vector), generate
 
@@ -64,7 +64,7 @@ def left(typing, x, y, value):  # type: ignore[no-untyped-def]
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
         x, y, value = args
-        return builder.select(_matches(builder, x, y), ir.Constant(value.type, None), value)
+        return builder.select(matches(builder, x, y), ir.Constant(value.type, None), value)
 
     return vector(vector, vector, vector), generate
 

@@ -136,6 +136,22 @@ def rows_plus_row(typing, c, c_step, a, a_panel, b, b_step, inner, rows, bias): 
 
 
 @intrinsic
+def rows_added(typing, c, c_step, a, a_panel, b, b_step, inner, rows):  # type: ignore[no-untyped-def]
+    """c + A B in the place of c."""
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        c, c_step = args[:2]
+
+        def first(p: int) -> ir.Value:
+            return _load(builder, builder.add(c, builder.mul(c_step, ir.Constant(_LONG, p))), _ROW)
+
+        _product_of_rows(builder, first, *args)
+        return context.get_dummy_value()
+
+    return types.none(*[types.int64] * 8), generate
+
+
+@intrinsic
 def rows_plus_column(typing, c, c_step, a, a_panel, b, b_step, inner, rows, bias):  # type: ignore[no-untyped-def]
     """c = A B, plus in row p the number p at ``bias``."""
 

@@ -104,12 +104,12 @@ def _outcomes(cells: Sequence[Cell], context: Context, with_copies: bool) -> lis
 
 def _maker(task: Task, shape: torch.Size) -> Callable[[int, Generator], nn.Module]:
     """What makes a network for such images (rows, channels, height, width), with so many outputs."""
-    from kernels.cnn import FastCNN
+    from kernels.cnn import EarlierFastCNN
     from reference.models.resnet import resnet18
 
     known: dict[str, Callable[[int, Generator], nn.Module]]
     known = {
-        "cnn": functools.partial(FastCNN, shape[1], shape[2]),
+        "cnn": functools.partial(EarlierFastCNN, shape[1], shape[2]),
         "resnet18": functools.partial(resnet18, shape[1]),
     }
     if task.model.kind not in known:

@@ -1,4 +1,4 @@
-"""The fast convolutional network: its first layer against torch in float64, and the whole against the plain one."""
+"""The fast convolutional network: its layers against torch in float64, and the whole against the plain one."""
 
 import math
 
@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from kernels.cnn import FastCNN
+from kernels.cnn import EarlierFastCNN, FastCNN
+from kernels.pooled_convolution import pooled_convolution
 from kernels.stem import stem
 from reference.models.cnn import CNN
 
@@ -62,15 +63,76 @@ def test_a_row_does_not_depend_on_the_others():
     assert torch.equal(stem(x, weight, bias)[2:4], stem(x[2:4], weight, bias))
 
 
-def test_the_network_is_the_plain_one_to_rounding():
+def deeper(n=3, side=14, channels=32, seed=0):
+    """x (N, 16, side, side) channels last, weight, bias, and an upstream gradient; float32."""
+    g = torch.Generator().manual_seed(seed)
+    shapes = (n, 16, side, side), (channels, 16, 3, 3), (channels,), (n, channels, side // 2, side // 2)
+    x, weight, bias, upstream = (torch.randn(shape, generator=g) for shape in shapes)
+    return x.to(memory_format=torch.channels_last), weight / 12, bias, upstream
+
+
+@pytest.mark.parametrize("shape", [(3, 14, 32), (1, 2, 16), (5, 6, 48), (2, 36, 16), (4, 10, 8)])
+def test_the_second_layer_is_torchs(shape):
+    given = deeper(*shape)
+    exact = derived(plain, *(tensor.double() for tensor in given), inputs=True)
+    for found, truth in zip(derived(pooled_convolution, *given, inputs=True), exact, strict=True):
+        assert found.dtype is torch.float32
+        assert (found - truth).abs().max() <= 2e-6 * max(1.0, truth.abs().max().item())
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda x, w, b, u: (x.contiguous(), w, b, u),
+        lambda x, w, b, u: (x, w.to(memory_format=torch.channels_last), b, u.to(memory_format=torch.channels_last)),
+        lambda x, w, b, u: (x, w, torch.stack([b, b], 1)[:, 0], u.mT.contiguous().mT),
+        lambda x, w, b, u: (x[:, :, :, :10], w, b, u[:, :, :, :5]),
+        lambda x, w, b, u: (x[:0], w, b, u[:0]),
+    ],
+    ids=["channels first", "channels last", "strided", "no square", "no image"],
+)
+def test_the_second_layer_takes_any_layout(changed):
+    given = changed(*deeper())
+    exact = derived(plain, *(tensor.double() for tensor in given), inputs=True)
+    for found, truth in zip(derived(pooled_convolution, *given, inputs=True), exact, strict=True):
+        torch.testing.assert_close(found.double(), truth, rtol=1e-5, atol=1e-4)
+
+
+def test_equal_values_of_the_second_layer_share_no_gradient():
+    _, weight, bias, upstream = deeper(2, 8)
+    x = torch.ones(2, 16, 8, 8).to(memory_format=torch.channels_last)
+    given = x, (12 * weight).round(), bias.round(), upstream  # whole numbers: no sum is rounded
+    ours, theirs = (derived(function, *given, inputs=True) for function in (pooled_convolution, plain))
+    for found, truth in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(found, truth, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_no_number_spreads_through_the_second_layer(value):
+    x, weight, bias, upstream = deeper()
+    x[1, 3, 5, 7] = value
+    expected = derived(plain, x, weight, bias, upstream, inputs=True)
+    found = derived(pooled_convolution, x, weight, bias, upstream, inputs=True)
+    assert torch.equal(expected[0].isnan(), found[0].isnan())
+    assert all(tensor.isnan().any() for tensor in found[1:3]) == all(t.isnan().any() for t in expected[1:3])
+
+
+def test_an_image_of_the_second_layer_does_not_depend_on_the_others():
+    x, weight, bias, _ = deeper(6)
+    part = x[2:4].clone(memory_format=torch.channels_last)
+    assert torch.equal(pooled_convolution(x, weight, bias)[2:4], pooled_convolution(part, weight, bias))
+
+
+@pytest.mark.parametrize("fast", [FastCNN, EarlierFastCNN])
+def test_the_network_is_the_plain_one_to_rounding(fast):
     found = []
-    for kind in (CNN, FastCNN):
+    for kind in (CNN, fast):
         model = kind(1, 28, 10, torch.Generator().manual_seed(0)).to(memory_format=torch.channels_last)
         x = torch.rand(9, 1, 28, 28, generator=torch.Generator().manual_seed(1))
         logits = model(x)
         gradients = torch.autograd.grad(logits.square().mean(), list(model.parameters()))
         with torch.no_grad():
             found.append([logits.detach(), *gradients, model(x)])
-    for expected, fast in zip(*found, strict=True):
-        torch.testing.assert_close(fast, expected, rtol=1e-4, atol=1e-5)
+    for expected, ours in zip(*found, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
     assert torch.equal(found[1][0], found[1][-1]), "with and without gradients"
