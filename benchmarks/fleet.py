@@ -47,7 +47,6 @@ from lossboard.train import one_thread
 from reference.methods import Method, catalogue, named, supply
 
 
-
 @dataclass(frozen=True)
 class Shape:
     """Sizes of a tabular task as the suite trains it."""
@@ -65,7 +64,7 @@ class Shape:
 
 SHAPES = {
     "letter": Shape(16, 16, 26, (12_800, 3_200, 4_000)),
-    "digits": Shape(64, 10, 10, (1_079, 359, 359)),
+    "digits": Shape(64, 10, 10, (1_079, 359, 359), epochs=40),
     "pendigits": Shape(16, 10, 10, (5_995, 1_499, 3_498)),
     "satimage": Shape(36, 6, 6, (3_548, 887, 2_000)),
     "usps": Shape(256, 10, 10, (5_833, 1_458, 2_007)),
