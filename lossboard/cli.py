@@ -389,6 +389,9 @@ def run(
 
     if todo:
         _announce_data(pinned, todo)
+        if provenance().dirty:
+            said = "uncommitted changes here: what is measured cannot be published; commit first for that"
+            show.console.print(said, soft_wrap=True)
     if todo and budget_s is None:
         measure(todo)
     elif todo and budget_s is not None:

@@ -53,7 +53,7 @@ def publish(out: Path, found: Mapping[str, Sequence[Record]]) -> Path:
     """
     templates = _templates(_design() / "templates")
     shown = [views.suite(name, found[name]) for name in sorted(found)]
-    shown.sort(key=lambda view: view.suite.alone)  # suites of losses first, then those of machines
+    shown.sort(key=lambda view: (view.suite.alone, -view.records))  # of machines last; the most measured first
     files: Files = {
         f"assets/{path.name}": path.read_text("utf-8") for path in sorted((_design() / "assets").glob("*.*"))
     }

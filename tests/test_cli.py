@@ -170,7 +170,9 @@ def test_uncommitted_changes_are_not_published(root: Path) -> None:
     commit(root)
     code = root / "suites" / "toy" / "__init__.py"
     code.write_text(code.read_text().replace('"two": 0.2', '"two": 0.25'))
-    assert toy.call(root, "run", "toy", "--no-page").returncode == 0
+    warned = toy.call(root, "run", "toy", "--no-page")
+    assert warned.returncode == 0
+    assert "cannot be published; commit first" in warned.stdout.replace("\n", " ")
     refused = toy.call(root, "submit", "toy")
     assert refused.returncode == 1
     assert "commit them and measure again" in refused.stderr.replace("\n", " ")
