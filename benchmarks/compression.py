@@ -2,8 +2,8 @@
 
 python -m benchmarks.compression 4096     outputs and inputs of the layer
 
-The floor is what the factorisation (two thirds of d^3 in float64) and the changes of later columns (o d^2 in float32)
-would take as plain matrix products.
+The floor is what the factorisation and the triangle's inverse (two thirds of d^3 in float64), as the paper has it, and
+the changes of later columns (o d^2 in float32) would take as plain matrix products. Ours does without the inverse.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from reference.compressors.gptq import rounded
 from reference.compressors.grid import Grid, codes, grouped
 from reference.compressors.layers import in_turn, layers, moments, weight
 from reference.compressors.packing import Columnwise, Packed, column_scales
-from reference.compressors.solver import by_columns, inverse_factor
+from reference.compressors.solver import by_columns, factor
 from reference.methods import compressor
 
 MOST = 256  # levels of a column
@@ -72,8 +72,8 @@ def _solved(w: Tensor, h: Tensor, levels: Tensor, grid: Grid, shape: torch.Size)
         chosen[j] = q.to(torch.uint8)
         return step[:, j] * (q - zero[:, j])
 
-    u, dead = inverse_factor(h)
+    r, dead = factor(h)
     left = w.clone()
     left[:, dead] = 0
-    by_columns(left, u, decide)
+    by_columns(left, r, decide)
     return Columnwise(chosen.T.contiguous(), most, low, high, grid.group, tuple(shape))

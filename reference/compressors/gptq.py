@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from reference.compressors.grid import Grid, Scales, codes, scales
 from reference.compressors.layers import in_turn, layers, moments, weight
 from reference.compressors.packing import Packed, quantized
-from reference.compressors.solver import by_columns, inverse_factor
+from reference.compressors.solver import by_columns, factor
 from reference.methods import compressor
 
 
@@ -65,24 +65,32 @@ def rounded(w: Tensor, h: Tensor, grid: Grid, how: str = "current") -> tuple[Sca
     ``how``: where the scales of groups come from, "current" weights or those before the "block"; or "order", see
     :func:`gptq_order`. Weights of inputs that are always zero become zero after the scales are taken.
     """
-    order = h.diagonal().argsort(descending=True, stable=True) if how == "order" else torch.arange(len(h))
-    u, dead = inverse_factor(h[order][:, order])
-    first = scales(w, grid)
-    steps = _Steps(first, grid, order, how)
-    left = w[:, order].clone()
-    left[:, dead] = 0
-    _, losses = by_columns(left, u, steps.decide, steps.begin)
-    back = order.argsort()
-    return steps.scales, torch.stack(steps.codes, 1)[:, back], losses[back]
+    if how == "order":
+        order = h.diagonal().argsort(descending=True, stable=True)
+        found, chosen, losses = _in_order(w[:, order], h[order][:, order], scales(w, grid), grid, order, how)
+        back = order.argsort()
+        return found, chosen[:, back], losses[back]
+    return _in_order(w.clone(), h, scales(w, grid), grid, torch.arange(len(h)), how)
+
+
+def _in_order(
+    w: Tensor, h: Tensor, first: Scales, grid: Grid, order: Tensor, how: str
+) -> tuple[Scales, Tensor, Tensor]:
+    """The same of columns that are in the order in which they are rounded; w is changed."""
+    r, dead = factor(h)
+    w[:, dead] = 0
+    steps = _Steps(w, first, grid, order, how)
+    _, losses = by_columns(w, r, steps.decide, steps.begin, together=max(grid.group, 1))
+    return steps.scales, steps.codes.T.contiguous(), losses
 
 
 class _Steps:
-    """The rounding of one matrix at work: scales as they are made, and codes so far."""
+    """The rounding of one matrix at work: scales as they are made, and codes (d, o) so far."""
 
-    def __init__(self, first: Scales, grid: Grid, order: Tensor, how: str) -> None:
+    def __init__(self, w: Tensor, first: Scales, grid: Grid, order: Tensor, how: str) -> None:
         self.scales = Scales(first.step.clone(), first.zero.clone())
         self.grid, self.order, self.how = grid, order.tolist(), how
-        self.codes: list[Tensor] = []
+        self.codes = w.new_empty(w.T.shape)
 
     def begin(self, first: int, columns: Tensor, _: Tensor) -> None:
         self.first, self.columns = first, columns
@@ -95,7 +103,7 @@ class _Steps:
         at = place // group if group > 0 else 0
         step, zero = self.scales.step[:, at], self.scales.zero[:, at]
         own = codes(column, step, zero, self.grid.levels)
-        self.codes.append(own)
+        self.codes[j] = own
         return step * (own - zero)
 
     def _measure(self, j: int) -> None:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from reference.compressors.layers import in_turn, layers, moments, weight
 from reference.compressors.packing import Packed, sparse
 from reference.compressors.pattern import Pattern, in_groups, largest
-from reference.compressors.solver import by_columns, inverse_factor
+from reference.compressors.solver import by_columns, factor
 from reference.methods import compressor
 
 
@@ -31,12 +31,12 @@ def sparsegpt(network: nn.Module, inputs: Tensor, *, pattern: Pattern) -> dict[s
 
 def solved(w: Tensor, h: Tensor, pattern: Pattern) -> tuple[Tensor, Tensor]:
     """The weights (o, d) that are left of a matrix for inputs with X^T X = h (d, d), and their mask (o, d)."""
-    u, dead = inverse_factor(h)
+    r, dead = factor(h)
     left = w.clone()
     left[:, dead] = 0
-    steps = _Steps(w.shape, pattern)
-    decided, _ = by_columns(left, u, steps.decide, steps.begin)
-    return decided, steps.mask
+    steps = _Steps(w.T.shape, pattern)
+    decided, _ = by_columns(left, r, steps.decide, steps.begin, together=pattern.m or 1)
+    return decided, steps.mask.T.contiguous()
 
 
 class _Steps:
@@ -44,25 +44,25 @@ class _Steps:
 
     def __init__(self, shape: torch.Size, pattern: Pattern) -> None:
         self.pattern = pattern
-        self.mask = torch.ones(shape, dtype=torch.bool)
+        self.mask = torch.ones(shape, dtype=torch.bool)  # (d, o)
         self.cut = 0  # so far: blocks of few weights round down, later ones make up for it
 
     def begin(self, first: int, columns: Tensor, diagonal: Tensor) -> None:
         self.first, self.columns, self.diagonal = first, columns, diagonal
         if not self.pattern.m:
             scores = self._scores(0, len(columns))
-            seen = (first + len(columns)) * scores.shape[0]
+            seen = (first + len(columns)) * len(scores)
             count = self.pattern.cut(seen) - self.cut
             self.cut += count
-            self.mask[:, first : first + len(columns)] = largest(scores, scores.numel() - count)
+            self.mask[first : first + len(columns)] = largest(scores, scores.numel() - count).T
 
     def decide(self, j: int, column: Tensor) -> Tensor:
         m = self.pattern.m
         if m and j % m == 0:
             start = j - self.first
             scores = self._scores(start, min(start + m, len(self.columns)))
-            self.mask[:, j : j + scores.shape[1]] = in_groups(scores, self.pattern.n, m)
-        return torch.where(self.mask[:, j], column, 0.0)
+            self.mask[j : j + scores.shape[1]] = in_groups(scores, self.pattern.n, m).T
+        return torch.where(self.mask[j], column, 0.0)
 
     def _scores(self, start: int, end: int) -> Tensor:
         """(o, end - start) of these columns of the block."""

@@ -15,10 +15,10 @@ from reference.compressors.jackpot import jackpot
 from reference.compressors.layers import inputs_of, matrices, moments, unfolded
 from reference.compressors.lsq import learned
 from reference.compressors.magnitude import FLOOR, global_magnitude, lamp_scores
-from reference.compressors.pattern import Pattern, kept_of_all, largest, with_floor
+from reference.compressors.pattern import Pattern, in_groups, kept_of_all, largest, with_floor
 from reference.compressors.qat import straight_through
 from reference.compressors.rtn import rtn
-from reference.compressors.solver import by_columns, inverse_factor
+from reference.compressors.solver import by_columns, factor
 from reference.compressors.training import Training, descend, parameters
 from reference.losses.ce import ce
 from reference.methods import MethodError, compressor
@@ -129,6 +129,27 @@ def test_codes_scales_and_factors_come_back(grid, columns):
     assert packing.encode(again) == file
 
 
+@pytest.mark.parametrize("count", [0, 1, 17, 39, 40])
+def test_the_largest_are_the_first_of_a_stable_sort(count):
+    scores = torch.randint(0, 5, (5, 8), generator=torch.Generator().manual_seed(0)).float()
+    scores[2, 3], scores[1, 1], scores[4, 4] = math.nan, math.inf, -math.inf
+    expected = torch.zeros(40, dtype=torch.bool)
+    values = scores.flatten().nan_to_num(nan=math.inf, posinf=math.inf, neginf=-math.inf)
+    expected[values.sort(descending=True, stable=True).indices[:count]] = True
+    assert torch.equal(largest(scores, count), expected.view(5, 8))
+
+
+@pytest.mark.parametrize(("n", "m"), [(2, 4), (1, 2), (3, 8), (5, 16), (1, 1)])
+def test_groups_keep_the_first_of_equal_scores(n, m):
+    scores = torch.randint(0, 3, (6, 2 * m + 1), generator=torch.Generator().manual_seed(1)).float()
+    kept = in_groups(scores, n, m)
+    for row, mask in zip(scores, kept, strict=True):
+        for start in range(0, len(row), m):
+            part = row[start : start + m]
+            order = part.sort(descending=True, stable=True).indices[:n]
+            assert mask[start : start + m].nonzero()[:, 0].tolist() == sorted(order.tolist())
+
+
 def test_what_is_measured_is_what_is_written():
     """4 bits a weight, 16 a scale and 8 a zero-point, by hand."""
     w = draw(10, 64)
@@ -165,23 +186,77 @@ def test_a_convolution_is_a_product_with_its_unfolded_inputs():
     torch.testing.assert_close(flat.view(4, 4, 4, 3).permute(0, 3, 1, 2), layer(x), rtol=1e-4, atol=1e-5)
 
 
-def test_the_factor_is_that_of_the_inverse():
+def test_the_factor_is_upper_and_leaves_inputs_that_are_always_zero_alone():
     h = moments(correlated(50, 12)).double()
-    u, _ = inverse_factor(h, damping=0.0)
-    torch.testing.assert_close(u.mT @ u @ h, torch.eye(12, dtype=torch.float64), rtol=0, atol=1e-7)
-    assert torch.equal(u.triu(), u)
+    h[4] = h[:, 4] = 0
+    r, dead = factor(h, damping=0.0)
+    expected = h.clone()
+    expected[4, 4] = 1
+    torch.testing.assert_close(r @ r.mT, expected)
+    assert torch.equal(r.triu(), r)
+    assert dead.nonzero().tolist() == [[4]]
+
+
+def in_order(w, h, decide):
+    """The update as GPTQ's paper has it, column by column, with the inverse itself; what is decided, and losses."""
+    h = h + 0.01 * h.diagonal().mean() * torch.eye(len(h))
+    left, u, losses = w.clone(), torch.linalg.cholesky(torch.linalg.inv(h), upper=True), []
+    for j in range(len(h)):
+        found = decide(j, left[:, j].clone())
+        error = (left[:, j] - found) / u[j, j]
+        left -= error[:, None] * u[j]
+        left[:, j] = found
+        losses.append(error.square().sum() / 2)
+    return left, torch.stack(losses)
+
+
+@pytest.mark.parametrize("width", [1, 15, 16, 17, 40, 128, 150])
+def test_columns_are_decided_as_the_paper_has_it(width):
+    w, h = draw(5, width).double(), moments(correlated(3 * width, width)).double()
+
+    def decide(_, column):
+        return torch.round(2 * column) / 2
+
+    for found, truth in zip(by_columns(w, factor(h)[0], decide), in_order(w, h, decide), strict=True):
+        torch.testing.assert_close(found, truth)
+
+
+@pytest.mark.parametrize("together", [1, 4, 16, 48, 5, 7, 100, 200])
+def test_columns_looked_at_together_are_current(together):
+    """Where a group begins, all its columns in the block have the changes of every column before it."""
+    w, h = draw(3, 90).double(), moments(correlated(300, 90)).double()
+    damped = h + 0.01 * h.diagonal().mean() * torch.eye(90)
+    u = torch.linalg.cholesky(torch.linalg.inv(damped), upper=True)
+    left, kept, begun = w.clone(), [], {}
+
+    def begin(first, columns, _):
+        begun.update(first=first, columns=columns)
+
+    def decide(j, column):
+        nonlocal left
+        if j % together == 0:
+            start = j - begun["first"]
+            group = begun["columns"][start : start + together]
+            kept.append((group - left[:, j : j + len(group)].T).abs().max())
+        found = torch.round(column)
+        left = left - ((left[:, j] - found) / u[j, j])[:, None] * u[j]
+        return found
+
+    by_columns(w, factor(h)[0], decide, begin, together=together, block=64)
+    assert len(kept) == -(-90 // together)
+    assert max(kept) < 1e-6
 
 
 @pytest.mark.parametrize("block", [1, 5, 7, 128])
 def test_blocks_of_columns_change_nothing(block):
     w, h = draw(9, 23).double(), moments(correlated(80, 23)).double()
-    u, _ = inverse_factor(h)
+    r, _ = factor(h)
 
     def decide(_, column):
         return torch.round(2 * column) / 2
 
-    whole, lost = by_columns(w, u, decide)
-    parts, lost_in_parts = by_columns(w, u, decide, block=block)
+    whole, lost = by_columns(w, r, decide)
+    parts, lost_in_parts = by_columns(w, r, decide, block=block)
     torch.testing.assert_close(parts, whole)
     torch.testing.assert_close(lost_in_parts, lost)
 
@@ -189,9 +264,9 @@ def test_blocks_of_columns_change_nothing(block):
 def test_what_columns_lose_is_half_of_what_the_outputs_do():
     """With the errors fed back, the sum of the columns' losses is the objective: here with damping in H too."""
     w, h = draw(9, 23).double(), moments(correlated(80, 23)).double()
-    u, _ = inverse_factor(h)
+    r, _ = factor(h)
     damped = h + 0.01 * h.diagonal().mean() * torch.eye(23)
-    decided, lost = by_columns(w, u, lambda _, column: torch.round(column))
+    decided, lost = by_columns(w, r, lambda _, column: torch.round(column))
     assert 2 * float(lost.sum()) == pytest.approx(objective(w, decided, damped), rel=1e-9)
 
 
