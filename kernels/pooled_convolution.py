@@ -162,8 +162,8 @@ class _PooledConvolution(torch.autograd.Function):
         y, places = (torch.empty(n, out, side // 2, side // 2, memory_format=torch.channels_last) for _ in range(2))
         packed = weight.view(out // TILE, TILE, TILE, TAPS).permute(0, 3, 2, 1).contiguous()
         padded, rows = torch.zeros(side + 2, side + 2, TILE), torch.empty(2, side, TILE)
-        place = (tensor.data_ptr() for tensor in (x, packed, bias, y, places))
-        _forward(*place, n, side, out, padded.data_ptr(), rows.data_ptr())
+        given = (tensor.data_ptr() for tensor in (x, packed, bias, y, places))
+        _forward(*given, n, side, out, padded.data_ptr(), rows.data_ptr())
         ctx.save_for_backward(x, weight, y, places)
         return y
 
@@ -176,23 +176,29 @@ class _PooledConvolution(torch.autograd.Function):
         g, dx = upstream.contiguous(memory_format=torch.channels_last), torch.empty_like(x)
         dweight, dbias = torch.zeros(out, TAPS, TILE), torch.zeros(out, TILE)
         padded, slope = torch.zeros(side + 2, side + 2, TILE), torch.empty(side + 2, side + 2, TILE)
-        place = (tensor.data_ptr() for tensor in (x, taps, y, places, g, dx, dweight, dbias))
+        given = (tensor.data_ptr() for tensor in (x, taps, y, places, g, dx, dweight, dbias))
         corners, slopes = torch.empty(side * side // 4 + 1, dtype=torch.int64), torch.empty(side * side // 4 + 1)
         rooms = (tensor.data_ptr() for tensor in (padded, slope, corners, slopes))
-        _backward(*place, n, side, out, *rooms)
+        _backward(*given, n, side, out, *rooms)
         return dx, dweight.mT.reshape(weight.shape), dbias[:, 0].contiguous()
 
 
 def pooled_convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """ReLU of the 2x2 max-pool of the 3x3 convolution, edges padded with zeros: x (N, 16, s, s), weight (C, 16, 3, 3).
 
-    Returns (N, C, s / 2, s / 2), channels last, differentiable once. Of equal values the first gets the gradient.
+    Returns (N, C, s / 2, s / 2), channels last, differentiable once. Of equal values the first gets the gradient. What
+    ReLU lets not through has no part in gradients, be its inputs infinite or NaN, where torch has zero times those.
     Float32 on a processor, x channels last, C a multiple of 16 and s even; else torch's convolution and
     :func:`kernels.pooling.pooled_relu`.
     """
-    own = x.dtype is weight.dtype is torch.float32 and x.device.type == "cpu" and len(x) > 0
-    square = x.shape[2] == x.shape[3] and x.shape[2] % 2 == 0 and weight.shape[1:] == (TILE, 3, 3)
-    if own and square and len(weight) % TILE == 0 and x.is_contiguous(memory_format=torch.channels_last):
+    if x.dim() == 4 and len(x) and _fits(x, weight, bias) and x.is_contiguous(memory_format=torch.channels_last):
         found: Tensor = _PooledConvolution.apply(x, weight.contiguous(), bias.contiguous())
         return found
     return pooled_relu(torch.nn.functional.conv2d(x, weight, bias, padding=1))
+
+
+def _fits(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
+    """Whether the kernels, which read what addresses say, are meant for these."""
+    one_kind = all(tensor.dtype is torch.float32 and tensor.device.type == "cpu" for tensor in (x, weight, bias))
+    square = x.shape[1] == TILE and x.shape[2] == x.shape[3] and x.shape[2] % 2 == 0
+    return one_kind and square and weight.shape == (len(bias), TILE, 3, 3) and len(bias) % TILE == 0

@@ -105,9 +105,14 @@ def stem(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     Returns (N, C, s / 2, s / 2), channels last, differentiable once in weight and bias. Float32 on a processor, C a
     multiple of 16, s even, and an x without gradient; else torch's convolution and :func:`kernels.pooling.pooled_relu`.
     """
-    own = x.dtype is weight.dtype is torch.float32 and x.device.type == "cpu" and not x.requires_grad
-    square = x.shape[1] == 1 and x.shape[2] == x.shape[3] and x.shape[2] % 2 == 0
-    if own and square and weight.shape[1:] == (1, 3, 3) and len(weight) % 16 == 0 and len(x):
+    if x.dim() == 4 and len(x) and not x.requires_grad and _fits(x, weight, bias):
         found: Tensor = _Stem.apply(x, weight, bias.contiguous())
         return found
     return pooled_relu(F.conv2d(x, weight, bias, padding=1))
+
+
+def _fits(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
+    """Whether the kernels, which read what addresses say, are meant for these."""
+    one_kind = all(tensor.dtype is torch.float32 and tensor.device.type == "cpu" for tensor in (x, weight, bias))
+    square = x.shape[1] == 1 and x.shape[2] == x.shape[3] and x.shape[2] % 2 == 0
+    return one_kind and square and weight.shape == (len(bias), 1, 3, 3) and len(bias) % 16 == 0

@@ -80,7 +80,8 @@ def _in_order(
     r, dead = factor(h)
     w[:, dead] = 0
     steps = _Steps(w, first, grid, order, how)
-    _, losses = by_columns(w, r, steps.decide, steps.begin, together=max(grid.group, 1))
+    together = 1 if how == "order" else max(grid.group, 1)
+    _, losses = by_columns(w, r, steps.decide, steps.begin, together=together)
     return steps.scales, steps.codes.T.contiguous(), losses
 
 

@@ -44,7 +44,7 @@ def by_columns(
     (w_j - q_j)^2 / (2 U_jj^2).
     """
     given = w.T.contiguous()  # a column is a row here: its numbers lie together
-    leaf = LEAF if together % LEAF == 0 or LEAF % together == 0 else block
+    leaf = LEAF if block % LEAF == 0 and (together % LEAF == 0 or LEAF % together == 0) else block
     single = r.to(w.dtype)
     decided, lost = torch.empty_like(given), torch.empty_like(given)  # w - q
     losses = torch.empty(len(given), dtype=w.dtype)

@@ -5,8 +5,8 @@ from torch import Tensor, nn
 
 from reference.compressors.layers import in_turn, layers, moments, weight
 from reference.compressors.packing import Packed, sparse
-from reference.compressors.pattern import Pattern, in_groups, largest
-from reference.compressors.solver import by_columns, factor
+from reference.compressors.pattern import Pattern, group_mask, largest
+from reference.compressors.solver import BLOCK, by_columns, factor
 from reference.methods import compressor
 
 
@@ -15,8 +15,9 @@ def sparsegpt(network: nn.Module, inputs: Tensor, *, pattern: Pattern) -> dict[s
     """Of every block of columns the weights are cut that cost least, and the columns after them make up for it, for a
     network and inputs (N, ...); returns packed weights.
 
-    Layers are pruned in turn, with the inputs that those before, already pruned, give. Of every block of 128 columns
-    exactly floor(s n) weights are cut: the authors' code cuts one more.
+    Layers are pruned in turn, with the inputs that those before, already pruned, give. Up to the end of every block of
+    128 columns exactly floor(s n) weights are cut: the authors' code cuts one more of each block. Where n of every m
+    are kept, a block has fewer columns if m does not divide 128.
 
     $$ \\varepsilon_{rj} = \\frac{w_{rj}^2}{U_{jj}^2}, \\quad (X^\\top X)^{-1} = U^\\top U $$
     """
@@ -35,7 +36,8 @@ def solved(w: Tensor, h: Tensor, pattern: Pattern) -> tuple[Tensor, Tensor]:
     left = w.clone()
     left[:, dead] = 0
     steps = _Steps(w.T.shape, pattern)
-    decided, _ = by_columns(left, r, steps.decide, steps.begin, together=pattern.m or 1)
+    m = pattern.m or 1
+    decided, _ = by_columns(left, r, steps.decide, steps.begin, together=m, block=max(BLOCK // m, 1) * m)
     return decided, steps.mask.T.contiguous()
 
 
@@ -50,9 +52,8 @@ class _Steps:
     def begin(self, first: int, columns: Tensor, diagonal: Tensor) -> None:
         self.first, self.columns, self.diagonal = first, columns, diagonal
         if not self.pattern.m:
-            scores = self._scores(0, len(columns))
-            seen = (first + len(columns)) * len(scores)
-            count = self.pattern.cut(seen) - self.cut
+            scores = self._scores(0, len(columns)).T
+            count = self.pattern.cut((first + len(columns)) * len(scores)) - self.cut
             self.cut += count
             self.mask[first : first + len(columns)] = largest(scores, scores.numel() - count).T
 
@@ -60,10 +61,9 @@ class _Steps:
         m = self.pattern.m
         if m and j % m == 0:
             start = j - self.first
-            scores = self._scores(start, min(start + m, len(self.columns)))
-            self.mask[j : j + scores.shape[1]] = in_groups(scores, self.pattern.n, m).T
+            self.mask[j : j + m] = group_mask(self._scores(start, start + m), self.pattern.n)
         return torch.where(self.mask[j], column, 0.0)
 
     def _scores(self, start: int, end: int) -> Tensor:
-        """(o, end - start) of these columns of the block."""
-        return (self.columns[start:end] / self.diagonal[start:end, None]).square().T
+        """(end - start, o) of these columns of the block."""
+        return (self.columns[start:end] / self.diagonal[start:end, None]).square()

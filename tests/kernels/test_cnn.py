@@ -49,13 +49,19 @@ def test_equal_values_share_no_gradient():
         torch.testing.assert_close(found, truth, rtol=1e-5, atol=1e-5)
 
 
+def spoilt(given, value):
+    x = given[0].clone(memory_format=torch.preserve_format)
+    x[1, -1, 5, 7] = value
+    return [x, *given[1:]]
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_what_is_no_number_spreads_as_in_torch(value):
-    x, weight, bias, upstream = drawn()
-    x[1, 0, 5, 7] = value
-    expected, found = derived(plain, x, weight, bias, upstream), derived(stem, x, weight, bias, upstream)
-    assert torch.equal(expected[0].isnan(), found[0].isnan())
-    assert all(tensor.isnan().any() for tensor in found[1:]) == all(tensor.isnan().any() for tensor in expected[1:])
+    given = spoilt(drawn(), value)
+    expected, found = derived(plain, *given), derived(stem, *given)
+    for theirs, ours in zip(expected, found, strict=True):
+        assert torch.equal(theirs.isnan(), ours.isnan())
+    assert found[1].isnan().any()
 
 
 def test_a_row_does_not_depend_on_the_others():
@@ -85,11 +91,11 @@ def test_the_second_layer_is_torchs(shape):
     [
         lambda x, w, b, u: (x.contiguous(), w, b, u),
         lambda x, w, b, u: (x, w.to(memory_format=torch.channels_last), b, u.to(memory_format=torch.channels_last)),
-        lambda x, w, b, u: (x, w, torch.stack([b, b], 1)[:, 0], u.mT.contiguous().mT),
+        lambda x, w, b, u: (x, w, b, u.mT.contiguous().mT),
         lambda x, w, b, u: (x[:, :, :, :10], w, b, u[:, :, :, :5]),
         lambda x, w, b, u: (x[:0], w, b, u[:0]),
     ],
-    ids=["channels first", "channels last", "strided", "no square", "no image"],
+    ids=["channels first", "channels last", "columns first", "no square", "no image"],
 )
 def test_the_second_layer_takes_any_layout(changed):
     given = changed(*deeper())
@@ -108,13 +114,37 @@ def test_equal_values_of_the_second_layer_share_no_gradient():
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_what_is_no_number_spreads_through_the_second_layer(value):
-    x, weight, bias, upstream = deeper()
-    x[1, 3, 5, 7] = value
-    expected = derived(plain, x, weight, bias, upstream, inputs=True)
-    found = derived(pooled_convolution, x, weight, bias, upstream, inputs=True)
+def test_what_is_no_number_spreads_through_the_second_layer_unless_relu_stops_it(value):
+    given = spoilt(deeper(), value)
+    expected, found = (derived(function, *given, inputs=True) for function in (plain, pooled_convolution))
     assert torch.equal(expected[0].isnan(), found[0].isnan())
-    assert all(tensor.isnan().any() for tensor in found[1:3]) == all(t.isnan().any() for t in expected[1:3])
+    for theirs, ours in zip(expected, found, strict=True):
+        assert not (ours.isnan() & ~theirs.isnan()).any()
+    assert found[1].isnan().any() == math.isnan(value)
+    assert expected[1].isnan().sum() > found[1].isnan().sum()
+
+
+def test_the_second_layer_wants_what_a_convolution_wants():
+    x, weight, bias, _ = deeper()
+    for wrong in (
+        (x[:, :8], weight, bias),
+        (x, weight[:, :8], bias),
+        (x, weight, bias[:9]),
+        (x, weight, bias.double()),
+    ):
+        with pytest.raises(RuntimeError):
+            pooled_convolution(*wrong)
+
+
+def test_the_second_layer_of_a_strided_bias_and_an_expanded_gradient():
+    x, weight, bias, _ = deeper()
+    apart = torch.stack([bias, bias], 1)[:, 0].requires_grad_()
+    y = pooled_convolution(x, weight, apart)
+    assert torch.equal(y, pooled_convolution(x, weight, bias))
+    (found,) = torch.autograd.grad(y.sum(), [apart])
+    truth = bias.double().requires_grad_()
+    (expected,) = torch.autograd.grad(plain(x.double(), weight.double(), truth).sum(), [truth])
+    torch.testing.assert_close(found.double(), expected)
 
 
 def test_an_image_of_the_second_layer_does_not_depend_on_the_others():

@@ -15,7 +15,7 @@ from reference.compressors.jackpot import jackpot
 from reference.compressors.layers import inputs_of, matrices, moments, unfolded
 from reference.compressors.lsq import learned
 from reference.compressors.magnitude import FLOOR, global_magnitude, lamp_scores
-from reference.compressors.pattern import Pattern, in_groups, kept_of_all, largest, with_floor
+from reference.compressors.pattern import Pattern, group_mask, in_groups, kept_of_all, largest, with_floor
 from reference.compressors.qat import straight_through
 from reference.compressors.rtn import rtn
 from reference.compressors.solver import by_columns, factor
@@ -142,7 +142,10 @@ def test_the_largest_are_the_first_of_a_stable_sort(count):
 @pytest.mark.parametrize(("n", "m"), [(2, 4), (1, 2), (3, 8), (5, 16), (1, 1)])
 def test_groups_keep_the_first_of_equal_scores(n, m):
     scores = torch.randint(0, 3, (6, 2 * m + 1), generator=torch.Generator().manual_seed(1)).float()
+    scores[2, 0], scores[3, 1], scores[4, 0] = math.nan, math.inf, -math.inf
     kept = in_groups(scores, n, m)
+    apart = torch.cat([group_mask(part, n) for part in scores.T.split(m)]).T
+    assert torch.equal(apart, kept)
     for row, mask in zip(scores, kept, strict=True):
         for start in range(0, len(row), m):
             part = row[start : start + m]
@@ -197,6 +200,24 @@ def test_the_factor_is_upper_and_leaves_inputs_that_are_always_zero_alone():
     assert dead.nonzero().tolist() == [[4]]
 
 
+@pytest.mark.parametrize(("n", "m"), [(2, 4), (2, 6), (1, 3), (3, 130)])
+def test_sparsegpt_keeps_n_of_every_m_whatever_the_blocks(n, m):
+    w, h = draw(5, 270), moments(correlated(600, 270))
+    pruned, mask = sparsegpt.solved(w, h, Pattern(0, n, m))
+    for start in range(0, 270, m):
+        part = mask[:, start : start + m]
+        assert (part.sum(1) == min(n, part.shape[1])).all()
+    assert (pruned[~mask] == 0).all()
+
+
+def test_shares_of_large_counts_are_whole_numbers():
+    assert [Pattern(s).cut(n) for s, n in ((0.29, 100), (0.29, 10**8), (0.58, 5 * 10**7))] == [
+        29,
+        29 * 10**6,
+        29 * 10**6,
+    ]
+
+
 def in_order(w, h, decide):
     """The update as GPTQ's paper has it, column by column, with the inverse itself; what is decided, and losses."""
     h = h + 0.01 * h.diagonal().mean() * torch.eye(len(h))
@@ -221,8 +242,9 @@ def test_columns_are_decided_as_the_paper_has_it(width):
         torch.testing.assert_close(found, truth)
 
 
-@pytest.mark.parametrize("together", [1, 4, 16, 48, 5, 7, 100, 200])
-def test_columns_looked_at_together_are_current(together):
+@pytest.mark.parametrize("block", [18, 24, 64])
+@pytest.mark.parametrize("together", [1, 4, 16, 32, 48, 5, 7, 100, 200])
+def test_columns_looked_at_together_are_current(together, block):
     """Where a group begins, all its columns in the block have the changes of every column before it."""
     w, h = draw(3, 90).double(), moments(correlated(300, 90)).double()
     damped = h + 0.01 * h.diagonal().mean() * torch.eye(90)
@@ -242,7 +264,7 @@ def test_columns_looked_at_together_are_current(together):
         left = left - ((left[:, j] - found) / u[j, j])[:, None] * u[j]
         return found
 
-    by_columns(w, factor(h)[0], decide, begin, together=together, block=64)
+    by_columns(w, factor(h)[0], decide, begin, together=together, block=block)
     assert len(kept) == -(-90 // together)
     assert max(kept) < 1e-6
 
