@@ -352,7 +352,7 @@ def run(
     """Measure every cell of a track that this machine has not measured with this code; end with the board."""
     from lossboard import planning, pools
     from lossboard import run as running
-    from lossboard.environment import provenance
+    from lossboard.environment import provenance, uncommitted
 
     pinned = protocol.load(suite)
     chosen = pinned.track(track)
@@ -389,9 +389,14 @@ def run(
 
     if todo:
         _announce_data(pinned, todo)
-        if provenance().dirty:
-            said = "uncommitted changes here: what is measured cannot be published; commit first for that"
-            show.console.print(said, soft_wrap=True)
+        here = provenance()
+        if here.commit and here.dirty:
+            files = uncommitted()
+            more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+            said = (
+                f"not committed ({files[0].strip()}{more}): what is measured cannot be published; commit first for that"
+            )
+            show.console.print(said, soft_wrap=True, markup=False)
     if todo and budget_s is None:
         measure(todo)
     elif todo and budget_s is not None:

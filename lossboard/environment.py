@@ -65,9 +65,20 @@ def _git() -> tuple[str | None, bool]:
     try:
         if Path(git("rev-parse", "--show-toplevel")).resolve() != paths.root():  # unpacked inside another repository
             return None, True
-        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--", ".", ":!results"))
+        return git("rev-parse", "HEAD"), bool(uncommitted())
     except (OSError, subprocess.CalledProcessError):
         return None, True
+
+
+def uncommitted() -> list[str]:
+    """Lines of ``git status`` about what is not committed, beside the published results: their state and path.
+
+    Raises:
+        OSError, subprocess.CalledProcessError: there is no git, or no repository.
+    """
+    command = ["git", "status", "--porcelain", "--", ".", ":!results"]
+    found = subprocess.run(command, cwd=paths.root(), capture_output=True, text=True, check=True)
+    return found.stdout.splitlines()
 
 
 def _cpu() -> str:

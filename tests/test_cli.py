@@ -172,7 +172,7 @@ def test_uncommitted_changes_are_not_published(root: Path) -> None:
     code.write_text(code.read_text().replace('"two": 0.2', '"two": 0.25'))
     warned = toy.call(root, "run", "toy", "--no-page")
     assert warned.returncode == 0
-    assert "cannot be published; commit first" in warned.stdout.replace("\n", " ")
+    assert "not committed (M suites/toy/__init__.py): what is measured cannot be published" in warned.stdout
     refused = toy.call(root, "submit", "toy")
     assert refused.returncode == 1
     assert "commit them and measure again" in refused.stderr.replace("\n", " ")
