@@ -101,6 +101,15 @@ def _listed(top, places, upstream, step, side, corners, slopes):  # type: ignore
     return n
 
 
+@njit(inline="always")
+def _row(g, x, d, a, b, c, s, t, u):  # type: ignore[no-untyped-def]
+    """Three taps a, b, c of one place: adds to the gradients of their pixels at d; returns their own sums s, t, u."""
+    store(d, fma(g, a, load(d)))
+    store(d + BYTES, fma(g, b, load(d + BYTES)))
+    store(d + 2 * BYTES, fma(g, c, load(d + 2 * BYTES)))
+    return fma(g, load(x), s), fma(g, load(x + BYTES), t), fma(g, load(x + 2 * BYTES), u)
+
+
 @native
 def _backward(  # type: ignore[no-untyped-def]
     src, weight, top, places, upstream, dst, dweight, dbias, images, side, out, padded, slope, corners, slopes
@@ -123,23 +132,9 @@ def _backward(  # type: ignore[no-untyped-def]
                     g, corner = splat(scalar(slopes + 4 * e)), whole(corners + 8 * e) + k
                     total = total + g
                     x, d = padded + corner, slope + corner
-                    s0, s1 = fma(g, load(x), s0), fma(g, load(x + BYTES), s1)
-                    s2 = fma(g, load(x + 2 * BYTES), s2)
-                    store(d, fma(g, w0, load(d)))
-                    store(d + BYTES, fma(g, w1, load(d + BYTES)))
-                    store(d + 2 * BYTES, fma(g, w2, load(d + 2 * BYTES)))
-                    x, d = x + line, d + line
-                    s3, s4 = fma(g, load(x), s3), fma(g, load(x + BYTES), s4)
-                    s5 = fma(g, load(x + 2 * BYTES), s5)
-                    store(d, fma(g, w3, load(d)))
-                    store(d + BYTES, fma(g, w4, load(d + BYTES)))
-                    store(d + 2 * BYTES, fma(g, w5, load(d + 2 * BYTES)))
-                    x, d = x + line, d + line
-                    s6, s7 = fma(g, load(x), s6), fma(g, load(x + BYTES), s7)
-                    s8 = fma(g, load(x + 2 * BYTES), s8)
-                    store(d, fma(g, w6, load(d)))
-                    store(d + BYTES, fma(g, w7, load(d + BYTES)))
-                    store(d + 2 * BYTES, fma(g, w8, load(d + 2 * BYTES)))
+                    s0, s1, s2 = _row(g, x, d, w0, w1, w2, s0, s1, s2)
+                    s3, s4, s5 = _row(g, x + line, d + line, w3, w4, w5, s3, s4, s5)
+                    s6, s7, s8 = _row(g, x + 2 * line, d + 2 * line, w6, w7, w8, s6, s7, s8)
                 sums = s0, s1, s2, s3, s4, s5, s6, s7, s8
                 for t in range(TAPS):
                     to = dweight + BYTES * (TAPS * o + t) + k
