@@ -3,7 +3,7 @@
 The plain loop keeps tensors as they come (channels first), applies ReLU before each pool, steps with
 ``torch.optim.SGD`` and evaluates 1,000 images at once. The other is :func:`lossboard.train.train`: channels last, an
 allocator that holds on to memory between steps, convolutions, pools and ReLU in kernels of our own, one call for each
-operation on all parameters, 250 images evaluated at once. Memory settings are a process's own, so each loop
+operation on all parameters, 128 images evaluated at once. Memory settings are a process's own, so each loop
 has a process, and the two take turns. A round is three epochs of 20 batches of 128 and the evaluation of 1,536 images
 after each, as in the suite 6,000 for 10,000. Both draw the same weights and batches: the loss on test images at the end
 shows that they do the same. The last line is ``ratio`` and how many times less processor time train takes.

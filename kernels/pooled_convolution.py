@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 from kernels.native import native
-from kernels.pooling import higher, matches, pooled_relu, through
+from kernels.pooling import fits, higher, matches, pooled_relu, through
 from kernels.tiles import BYTES, ROWS, TILE, put, put_whole, rows_added, rows_plus_row, whole
 from kernels.vectors import LANES, fma, load, scalar, splat, store, vector
 
@@ -186,14 +186,7 @@ def pooled_convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     Float32 on a processor, x channels last, C a multiple of 16 and s even; else torch's convolution and
     :func:`kernels.pooling.pooled_relu`.
     """
-    if x.dim() == 4 and len(x) and _fits(x, weight, bias) and x.is_contiguous(memory_format=torch.channels_last):
+    if x.dim() == 4 and len(x) and fits(x, weight, bias, TILE) and x.is_contiguous(memory_format=torch.channels_last):
         found: Tensor = _PooledConvolution.apply(x, weight.contiguous(), bias.contiguous())
         return found
     return pooled_relu(torch.nn.functional.conv2d(x, weight, bias, padding=1))
-
-
-def _fits(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
-    """Whether the kernels, which read what addresses say, are meant for these."""
-    one_kind = all(tensor.dtype is torch.float32 and tensor.device.type == "cpu" for tensor in (x, weight, bias))
-    square = x.shape[1] == TILE and x.shape[2] == x.shape[3] and x.shape[2] % 2 == 0
-    return one_kind and square and weight.shape == (len(bias), TILE, 3, 3) and len(bias) % TILE == 0

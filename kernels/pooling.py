@@ -136,3 +136,12 @@ def pooled_relu(x: Tensor) -> Tensor:
         found: Tensor = _PooledRelu.apply(x)
         return found
     return F.max_pool2d(x, 2).relu()
+
+
+def fits(x: Tensor, weight: Tensor, bias: Tensor, channels: int) -> bool:
+    """Whether kernels of a 3x3 convolution and this pool, which read what addresses say, are meant for these: float32
+    on a processor, square images (N, channels, s, s) with s even, weight (C, channels, 3, 3) and C a multiple of 16.
+    """
+    one_kind = all(tensor.dtype is torch.float32 and tensor.device.type == "cpu" for tensor in (x, weight, bias))
+    square = x.shape[1] == channels and x.shape[2] == x.shape[3] and x.shape[2] % 2 == 0
+    return one_kind and square and weight.shape == (len(bias), channels, 3, 3) and len(bias) % 16 == 0

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kernels.native import native
-from kernels.pooling import higher, left, pooled_relu, taken, through
+from kernels.pooling import fits, higher, left, pooled_relu, taken, through
 from kernels.vectors import LANES, fma, load, scalar, splat, store
 
 TAPS = 9
@@ -105,14 +105,7 @@ def stem(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     Returns (N, C, s / 2, s / 2), channels last, differentiable once in weight and bias. Float32 on a processor, C a
     multiple of 16, s even, and an x without gradient; else torch's convolution and :func:`kernels.pooling.pooled_relu`.
     """
-    if x.dim() == 4 and len(x) and not x.requires_grad and _fits(x, weight, bias):
+    if x.dim() == 4 and len(x) and not x.requires_grad and fits(x, weight, bias, 1):
         found: Tensor = _Stem.apply(x, weight, bias.contiguous())
         return found
     return pooled_relu(F.conv2d(x, weight, bias, padding=1))
-
-
-def _fits(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
-    """Whether the kernels, which read what addresses say, are meant for these."""
-    one_kind = all(tensor.dtype is torch.float32 and tensor.device.type == "cpu" for tensor in (x, weight, bias))
-    square = x.shape[1] == 1 and x.shape[2] == x.shape[3] and x.shape[2] % 2 == 0
-    return one_kind and square and weight.shape == (len(bias), 1, 3, 3) and len(bias) % 16 == 0

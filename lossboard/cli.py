@@ -352,7 +352,7 @@ def run(
     """Measure every cell of a track that this machine has not measured with this code; end with the board."""
     from lossboard import planning, pools
     from lossboard import run as running
-    from lossboard.environment import provenance, uncommitted
+    from lossboard.environment import provenance
 
     pinned = protocol.load(suite)
     chosen = pinned.track(track)
@@ -389,14 +389,7 @@ def run(
 
     if todo:
         _announce_data(pinned, todo)
-        here = provenance()
-        if here.commit and here.dirty:
-            files = uncommitted()
-            more = f" and {len(files) - 1} more" if len(files) > 1 else ""
-            said = (
-                f"not committed ({files[0].strip()}{more}): what is measured cannot be published; commit first for that"
-            )
-            show.console.print(said, soft_wrap=True, markup=False)
+        _warn_uncommitted()
     if todo and budget_s is None:
         measure(todo)
     elif todo and budget_s is not None:
@@ -414,6 +407,18 @@ def run(
     if not fill:
         _conclude(pinned, chosen, methods, local, wanted, page, {cell.key for cell in asked})
     _complain(pinned, cells, local)
+
+
+def _warn_uncommitted() -> None:
+    """Say before a run, not after it, that its records will not be publishable."""
+    from lossboard.environment import provenance, uncommitted
+
+    here = provenance()
+    if here.commit and here.dirty:
+        files = uncommitted()
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        said = f"not committed ({files[0].strip()}{more}): what is measured cannot be published"
+        show.console.print(f"{said}; commit first for that", soft_wrap=True, markup=False)
 
 
 def _announce_data(suite: protocol.Suite, todo: list[protocol.Cell]) -> None:
