@@ -17,7 +17,7 @@ from reference.methods import Method, catalogue
 from suites.compression.settings import Loss, Setting, Training
 
 SECTIONS = {"setting": Setting, "loss": Loss, "training": Training}
-TRAINING_S = {"mlp": 1e-5, "cnn": 5e-5, "transformer": 1.2e-2}  # a row of a training step, on one core
+TRAINING_S = {"mlp": 1e-5, "cnn": 5e-5, "resnet8": 1e-3, "transformer": 1.2e-2}  # a row of a training step, on one core
 
 
 def methods() -> Mapping[str, Method]:

@@ -37,10 +37,11 @@ def networks(track: Track) -> dict[str, list[Task]]:
 
 
 def named(task: Task) -> str:
-    """'digits, 2 x 128 mlp, ce' of a task."""
-    model = task.model
+    """'digits, 2 x 128 mlp, ce' of a task, 'and activations of 4 bits' where they are rounded."""
+    model, bits = task.model, task.parts["setting"].activations
     size = f"{model.layers} x {model.width} " if model.layers else f"{model.width} wide " if model.width else ""
-    return f"{task.dataset}, {size}{model.kind}, {task.parts['loss'].method}"
+    rounded = f" and activations of {bits} bits" if bits else ""
+    return f"{task.dataset}, {size}{model.kind}, {task.parts['loss'].method}{rounded}"
 
 
 def _front(
@@ -81,7 +82,9 @@ def _interval(score: Score) -> dict[str, float]:
 
 def _slug(task: Task) -> list[str]:
     loss = task.parts["loss"].method
-    return [task.dataset, task.name.split("/")[1].partition(f"-{loss}-")[0], loss]
+    bits = task.parts["setting"].activations
+    rounded = [f"act{bits}"] if bits else []
+    return [task.dataset, task.name.split("/")[1].partition(f"-{loss}-")[0], loss, *rounded]
 
 
 def front(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:

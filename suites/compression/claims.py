@@ -12,7 +12,7 @@ from suites.compression.settings import Setting
 
 @dataclass(frozen=True)
 class At(On):
-    """Tasks whose weights get so many bits, or of whose weights so much is cut."""
+    """Tasks whose weights, and they alone, get so many bits, or of whose weights so much is cut."""
 
     bits: tuple[int, ...] = ()
     cut: tuple[float, ...] = ()
@@ -25,7 +25,7 @@ class At(On):
             return False
         setting: Setting = task.parts["setting"]
         fits = setting.bits in self.bits if self.bits else setting.sparsity in self.cut
-        fits = fits and (not self.whole_rows or setting.group == 0)
+        fits = fits and not setting.activations and (not self.whole_rows or setting.group == 0)
         return fits and (not self.models or task.model.kind in self.models)
 
     @property

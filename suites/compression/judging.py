@@ -29,21 +29,25 @@ from suites.compression.networks import Subject, outputs
 def record(cell: Cell, method: Method, subject: Subject) -> Record:
     """What a cell gave."""
     start = time.process_time()
-    (found, took), extra_bytes = watched(lambda: compressed(cell, method, subject))
-    whole = {name: p.detach() for name, p in subject.network.named_parameters()} | found
+    setting = cell.task.parts["setting"]
+    network, inputs = subject.given(setting), {f"{name}.inputs": r for name, r in subject.ranges(setting).items()}
+    (found, took), extra_bytes = watched(lambda: compressed(cell, method, subject, network))
+    whole = {name: p.detach() for name, p in network.named_parameters()} | found | inputs
     file = packing.encode(whole)
-    values = packing.unpacked(packing.decode(file))
+    values = {name: w for name, w in packing.unpacked(packing.decode(file)).items() if name not in inputs}
     if not all(bool(value.isfinite().all()) for value in values.values()):
         return recorded(cell, "diverged", {}, seconds=time.process_time() - start, bits=fingerprint(values.values()))
-    small = loaded(subject.network, values).eval()
+    small = loaded(network, values).eval()
     metrics = judged(outputs(small, subject.rows.test_inputs), subject)
     metrics |= sizes(whole, file, subject) | {"flops": flops(small, subject.calibration)}
     metrics |= layerwise(whole) | {"compress_s": took, "extra_bytes": extra_bytes}
     return recorded(cell, "ok", metrics, seconds=time.process_time() - start, bits=fingerprint(values.values()))
 
 
-def compressed(cell: Cell, method: Method, subject: Subject) -> tuple[dict[str, Packed | Tensor], float]:
-    """The parameters that the method changes, and the processor seconds that it took."""
+def compressed(
+    cell: Cell, method: Method, subject: Subject, network: nn.Module
+) -> tuple[dict[str, Packed | Tensor], float]:
+    """The parameters of the network that the method changes, and the processor seconds that it took."""
     given: dict[str, Any] = dict(cell.task.parts["setting"].given())
     if "training" in method.supplied:
         given["training"] = subject.training()
@@ -51,7 +55,7 @@ def compressed(cell: Cell, method: Method, subject: Subject) -> tuple[dict[str, 
         given["generator"] = subject.stream("compressor")
     params = {key: cell.params[key] for key in inspect.signature(method.function).parameters if key in cell.params}
     start = time.process_time()
-    found: dict[str, Packed | Tensor] = method.function(subject.network, subject.calibration, **given, **params)
+    found: dict[str, Packed | Tensor] = method.function(network, subject.calibration, **given, **params)
     return found, time.process_time() - start
 
 

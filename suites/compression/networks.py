@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,15 +17,19 @@ from lossboard.problem import divided, scaled, stream
 from lossboard.protocol import Task, nearest
 from lossboard.sources import source
 from lossboard.train import one_thread
+from reference.compressors.activations import ranges, rounding
+from reference.compressors.folding import folded
 from reference.compressors.training import Training, descend, loaded, parameters
 from reference.methods import catalogue
 
 if TYPE_CHECKING:
     from lossboard.data import Dataset
+    from suites.compression.settings import Setting
 
 CODE = (
     *("suites.compression.networks", "lossboard.problem", "reference.compressors.training"),
-    *("reference.models.mlp", "reference.models.cnn", "reference.models.transformer", "reference.models.tokens"),
+    *("reference.models.mlp", "reference.models.cnn", "reference.models.resnet", "reference.models.transformer"),
+    *("reference.models.tokens", "reference.compressors.folding"),
 )
 HELD_OUT = 0.05  # of a text, at its end: what is tested on
 
@@ -47,7 +51,10 @@ class Rows:
 
 @dataclass(frozen=True)
 class Subject:
-    """A trained network in evaluation mode with what compressors are given; ``logits`` are those of the test rows."""
+    """A trained network in evaluation mode, without normalisation of batches, with what compressors are given.
+
+    ``logits`` are those of the test rows.
+    """
 
     network: nn.Module
     rows: Rows
@@ -55,6 +62,20 @@ class Subject:
     logits: Tensor
     task: Task
     seed: int
+    known: dict[int, Mapping[str, Tensor]] = field(default_factory=dict)  # bits -> ranges of activations
+
+    def given(self, setting: Setting) -> nn.Module:
+        """The network that compressors are given: as it is, or with activations in few bits."""
+        if not setting.activations:
+            return self.network
+        return rounding(self.network, self.ranges(setting), setting.activations)
+
+    def ranges(self, setting: Setting) -> Mapping[str, Tensor]:
+        """Steps and zero-points of activations, where the setting rounds them: decided by the full network."""
+        bits = setting.activations
+        if bits and bits not in self.known:
+            self.known[bits] = ranges(self.network, self.calibration, bits)
+        return self.known[bits] if bits else {}
 
     def training(self) -> Training:
         """What a compressor may train the network further with; the same batches for each."""
@@ -72,7 +93,7 @@ def subject(task: Task, seed: int, data: Callable[[str], Dataset]) -> Subject:
     found = rows(task, seed, data)
     network = built(task, found, stream(task.dataset, seed, "weights"))
     kept = artifact("network", _made_of(task, seed), lambda: _trained(task, seed, network, found))
-    network = loaded(network, kept.tensors).eval()
+    network = loaded(folded(network), kept.tensors).eval()
     chosen = torch.randperm(len(found.target), generator=stream(task.dataset, seed, "calibration"))
     calibration = found.inputs[chosen[: task.parts["training"].calibration]]
     return Subject(network, found, calibration, outputs(network, found.test_inputs), task, seed)
@@ -94,7 +115,8 @@ def _made_of(task: Task, seed: int) -> Mapping[str, object]:
 def _trained(task: Task, seed: int, network: nn.Module, found: Rows) -> Mapping[str, Tensor]:
     how = task.parts["training"]
     training = _training(task, found, how.steps, how.lr, stream(task.dataset, seed, "batches"))
-    return descend(network, training, parameters(network))
+    trained = descend(network.train(), training, parameters(network))
+    return {name: p.detach() for name, p in folded(loaded(network, trained)).named_parameters()}
 
 
 def _training(task: Task, found: Rows, steps: int, lr: float, generator: torch.Generator) -> Training:
@@ -108,7 +130,8 @@ def _training(task: Task, found: Rows, steps: int, lr: float, generator: torch.G
 def rows(task: Task, seed: int, data: Callable[[str], Dataset]) -> Rows:
     """The task's rows for one seed: of tables and images by its split, of a text windows in the order they come."""
     if "split" not in task.parts:
-        return _windows(data(task.dataset).features["all"].tobytes(), task.parts["training"].context)
+        texts = data(task.dataset).features
+        return _windows(texts["all" if "all" in texts else "valid"].tobytes(), task.parts["training"].context)
     features, labels, own, classes = _scaled(task, data)
     train, _, test = divided(task.split, len(labels), own, stream(task.dataset, seed, "split"))
     return Rows(features[train], labels[train], features[test], labels[test], classes)
@@ -118,7 +141,7 @@ def rows(task: Task, seed: int, data: Callable[[str], Dataset]) -> Rows:
 def _scaled(task: Task, data: Callable[[str], Dataset]) -> tuple[Tensor, Tensor, int, int]:
     found = data(task.dataset)
     features, labels, own = scaled(found, task.split)
-    if task.model.kind == "cnn" and features.ndim == 2:
+    if task.model.kind in ("cnn", "resnet8") and features.ndim == 2:
         side = round(features.shape[1] ** 0.5)
         features = features.view(-1, 1, side, side)
     return features, labels, own, found.classes
@@ -144,12 +167,14 @@ def built(task: Task, found: Rows, generator: torch.Generator) -> nn.Module:
     """The untrained network of a task."""
     from reference.models.cnn import CNN
     from reference.models.mlp import MLP
+    from reference.models.resnet import ResNet
     from reference.models.transformer import Transformer
 
     model, shape = task.model, found.inputs.shape
     made: dict[str, Callable[[], nn.Module]] = {
         "mlp": lambda: MLP(shape[1], [model.width] * model.layers, found.classes, generator),
         "cnn": lambda: CNN(shape[1], shape[2], found.classes, generator, model.width or 16),
+        "resnet8": lambda: ResNet(shape[1], found.classes, generator, (1, 1, 1), model.width or 16),
         "transformer": lambda: Transformer(found.classes, generator, width=model.width, layers=model.layers),
     }
     if model.kind not in made:

@@ -86,6 +86,8 @@ def test_methods_are_compared_at_equal_settings() -> None:
         ({"bits": 1}, "2 to 8 bits"),
         ({"sparsity": 1.0}, "2 to 8 bits"),
         ({"n": 4, "m": 4}, "0 < n < m"),
+        ({"bits": 4, "activations": 9}, "activations of 2 to 8"),
+        ({"sparsity": 0.5, "activations": 8}, "beside weights in few bits"),
     ],
 )
 def test_settings_that_are_refused(wrong: dict[str, float], message: str) -> None:
@@ -167,10 +169,49 @@ def test_the_network_that_is_judged_is_the_one_in_the_file() -> None:
     """A compressor that returns what cannot be written as it is: what is read counts."""
     one = cell("rtn", "digits/mlp-ce-int2")
     subject = networks.subject(one.task, 0, load)
-    found, _ = judging.compressed(one, METHODS["rtn"], subject)
+    found, _ = judging.compressed(one, METHODS["rtn"], subject, subject.network)
     read = packing.unpacked(packing.decode(packing.encode(found)))
     assert all(len(read[name].unique(dim=1)[0]) for name in read)
     assert all(len(row.unique()) <= 4 for w in read.values() for row in w), "2 bits a row"
+
+
+def test_activations_are_rounded_too_and_their_scales_are_counted() -> None:
+    """Eight bits of both lose next to nothing, four of activations more; whoever is trained learns to live with it."""
+    found = {}
+    for setting in (Setting(bits=4), Setting(bits=4, activations=4), Setting(bits=8, activations=8)):
+        for method in ("rtn", "qat"):
+            one = cell(method, "digits/small-cnn-ce-int3")
+            found[method, setting] = judged(dataclasses.replace(one, task=one.task.having(setting=setting))).metrics
+    plain, few, eight = (found["rtn", s] for s in dict.fromkeys(setting for _, setting in found))
+    assert eight["drop"] <= 2 / round(0.3 * 1797) + 1e-9
+    assert few["kl"] > plain["kl"]
+    assert found["qat", Setting(bits=4, activations=4)]["nll"] < few["nll"]
+    names = '"first.inputs":{"kind":"float32","shape":[2]}'
+    assert plain["bytes"] + 4 * (8 + len(names) - 1) < few["bytes"] < plain["bytes"] + 4 * (8 + len(names) + 4)
+
+
+def test_a_residual_network_is_compressed_without_its_normalisation() -> None:
+    one = cell("gptq", "fashion_mnist/resnet8-ce-int4", track=CPU)
+    g = torch.Generator().manual_seed(0)
+    labels = torch.arange(400) % 10
+    bars = torch.arange(28) // 2 % 10 == labels[:, None, None]
+    images = (torch.rand(400, 28, 28, generator=g) * 60 + 150 * bars).to(torch.uint8)[:, None]
+    parts = {"train": slice(0, 300), "test": slice(300, 400)}
+    data = SimpleNamespace(
+        features={name: images[part].numpy() for name, part in parts.items()},
+        labels={name: labels[part].numpy() for name, part in parts.items()},
+        classes=10,
+    )
+    how = Training(steps=60, batch=32, lr=4e-3, further=3, further_lr=1e-3, calibration=16)
+    split = dataclasses.replace(one.task.split, train=0, held_out=0)
+    for method in ("gptq", "evopress", "lsq"):
+        each = cell(method, one.task.name, track=CPU)
+        each = dataclasses.replace(each, task=each.task.having(training=how, split=split))
+        (record,) = compression.run(protocol.Unit((each,), 1.0), run.Context(METHODS, lambda _: data))
+        assert record.status == "ok", record.error
+        assert record.metrics["full"] > 0.8, "statistics of batches are those of training"
+        assert record.metrics["accuracy"] > 0.5
+        assert {"bits01", "bits10"} <= record.metrics.keys(), "nine convolutions and the head"
 
 
 def test_a_text_is_judged_by_its_next_characters() -> None:
