@@ -1,13 +1,13 @@
 """The passes over one row of float32 that softmax, log-sum-exp and cross-entropy are made of, in vectors.
 
-A row is an address and a count. Its *state* is (m, s): about the maximum, at most 70 below it, and the sum of exp(x - m)
-in float64, so that log-sum-exp is m + log s (Milakov & Gimelshein 2018, arXiv:1805.02867). A row with NaN or +inf has
-s = NaN; one of -inf alone, 0. Sums run in float32 lanes and are flushed to float64 every BLOCK elements.
+A row is an address and a count. Its *state* is (m, s): about the maximum, at most 70 below it, and the sum of
+exp(x - m) in float64, so that log-sum-exp is m + log s (Milakov & Gimelshein 2018, arXiv:1805.02867). A row with NaN or
++inf has s = NaN; one of -inf alone, 0. Sums run in float32 lanes and are flushed to float64 every BLOCK elements.
 
 What bounds a sum of exp is neither memory nor the count of multiplications but every operation of the two pipes that
-multiply and compare (AMD's Zen 4: the maximum is one of theirs). So with AVX-512 a block is summed without a maximum and
-without care for odd logits, relative to the maximum of the row's first block; where its sum is no number from 0 to
-LARGE, the careful pass does it again, and what follows.
+multiply and compare (of AMD's Zen 4, where a maximum is one of theirs). So with AVX-512 a block is summed without a
+maximum and without care for odd logits, relative to the maximum of the row's first block; where its sum is no number
+from 0 to LARGE, the careful pass does it again, and what follows.
 
 exp(x - m) / s is written as p(t) 2^(n - e) from x itself (Dukhan & Ablavatski 2020, arXiv:2001.04438): the float32
 difference x - m alone would cost the small results up to 4e-6. Rows whose maximum is beyond FAR are shifted first.
