@@ -35,17 +35,20 @@ def network(task: Task, seed: int) -> tuple[str, ...]:
 
 
 def group(cells: Sequence[Cell]) -> Iterable[Unit]:
-    """All compressors of one network, at all settings."""
+    """All compressors of one network at one setting. A network's first unit trains it, and is the dearer for that.
+
+    Units are begun in the order of their cost: where training takes long, no two wait for one network.
+    """
+    known, trained = methods(), set[tuple[str, ...]]()
 
     def together(cell: Cell) -> tuple[str, ...]:
-        return network(cell.task, cell.seed)
+        return (*network(cell.task, cell.seed), cell.task.id)
 
-    known = methods()
-    for _, found in groupby(sorted(cells, key=together), key=together):
+    for key, found in groupby(sorted(cells, key=together), key=together):
         own = tuple(found)
-        yield Unit(
-            own, cost=_step_s(own[0].task) * own[0].task.parts["training"].steps + sum(_seconds(c, known) for c in own)
-        )
+        training = 0.0 if key[:-1] in trained else _step_s(own[0].task) * own[0].task.parts["training"].steps
+        trained.add(key[:-1])
+        yield Unit(own, cost=training + sum(_seconds(cell, known) for cell in own))
 
 
 def _step_s(task: Task) -> float:

@@ -99,12 +99,14 @@ def test_settings_that_are_refused(wrong: dict[str, float], message: str) -> Non
         Loss("ce", kind="attack")
 
 
-def test_a_unit_is_all_compressors_of_one_network() -> None:
-    cells = SUITE.cells(QUICK, {id: METHODS[id] for id in ("rtn", "magnitude")})
-    units = list(compression.group(cells))
+def test_a_unit_is_all_compressors_of_one_network_at_one_setting() -> None:
+    cells = SUITE.cells(CPU, {id: METHODS[id] for id in ("rtn", "qat", "magnitude")})
+    units = sorted(compression.group(cells), key=lambda unit: -unit.cost)
     assert sorted(each.key for unit in units for each in unit.cells) == sorted(each.key for each in cells)
-    assert len(units) == 2 * len(QUICK.seeds)
-    assert all(len({compression.network(each.task, each.seed) for each in unit.cells}) == 1 for unit in units)
+    assert all(len({(each.task.id, each.seed) for each in unit.cells}) == 1 for unit in units)
+    assert len(units) == len(CPU.tasks) * len(CPU.seeds)
+    networks = [compression.network(unit.cells[0].task, unit.cells[0].seed) for unit in units]
+    assert len(set(networks[:6])) == 6, "two texts, three seeds: all are trained before one is used again"
 
 
 def test_a_network_is_trained_once_and_has_learnt_something() -> None:
