@@ -16,4 +16,4 @@ def folded(network: nn.Module) -> nn.Module:
     """
     if not any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
         return copy.deepcopy(network)
-    return fuse(network.eval())
+    return fuse(copy.deepcopy(network).eval())
