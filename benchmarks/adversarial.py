@@ -34,6 +34,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.images import Plain
+from kernels.cnn import FastCNN
 from lossboard.data import load
 from lossboard.defend import Loop, Threat, defend
 from lossboard.problem import Problem, Run, divided, scaled, stream
@@ -43,7 +44,6 @@ from reference.attacks.apgd import apgd_ce
 from reference.attacks.objectives import right
 from reference.attacks.pgd import pgd_margin
 from reference.methods import catalogue
-from reference.models.cnn import CNN
 
 RECIPE = Recipe(epochs=10, batch=128, lr=0.1)
 SPLIT = Split("official", val=1 / 6, train=10_000, held_out=1_000, scale="unit")
@@ -108,7 +108,7 @@ def loop(name: str) -> Usual | Loop:
     one_thread()
     method = catalogue("defence")[id]
     run = Run(run.problem, {"lr": RECIPE.lr, **method.defaults}, run.purpose)
-    return Loop(method, run, lambda classes, g: CNN(1, 28, classes, g), RECIPE, threat, {}, torch.device("cpu"))
+    return Loop(method, run, lambda classes, g: FastCNN(1, 28, classes, g), RECIPE, threat, {}, torch.device("cpu"))
 
 
 def serve(name: str, pipe: Connection) -> None:
@@ -168,7 +168,7 @@ def effect(seeds: int) -> None:
             method = catalogue("defence")[id]
             run = Run(problem(seed), {"lr": RECIPE.lr, **method.defaults}, ("benchmark", seed))
             start = time.process_time()
-            done = defend(method, run, lambda classes, g: CNN(1, 28, classes, g), RECIPE, threat)
+            done = defend(method, run, lambda classes, g: FastCNN(1, 28, classes, g), RECIPE, threat)
             seconds = time.process_time() - start
             found = [attacked(done.model, run.problem, rows, seed) for rows in run.problem.test[:EVALUATED].split(100)]
             share = " ".join(f"{100 * torch.cat(part).double().mean():6.1f}" for part in zip(*found, strict=True))

@@ -11,35 +11,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from llvmlite import ir
 from numba import njit
-from numba.extending import intrinsic
 from torch import Tensor
 
 from kernels.native import native
-from kernels.pooling import fits, higher, matches, pooled_relu, through
+from kernels.pooling import fits, higher, place, pooled_relu, through
 from kernels.tiles import BYTES, ROWS, TILE, put, put_whole, rows_added, rows_plus_row, whole
-from kernels.vectors import LANES, fma, load, scalar, splat, store, vector
+from kernels.vectors import LANES, fma, load, scalar, splat, store
 
 TAPS = 9
 THREE = 3 * TILE  # numbers of a row of taps
 ZERO = np.float32(0)
-
-
-@intrinsic
-def place(typing, a, b, c, m):  # type: ignore[no-untyped-def]
-    """0, 1 or 2, as a, b or c is the first that m is, else 3."""
-
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        *values, m = args
-        kind = m.type
-        found = ir.Constant(kind, [ir.Constant(kind.element, 3.0)] * kind.count)
-        for i, value in reversed(list(enumerate(values))):
-            own = ir.Constant(kind, [ir.Constant(kind.element, float(i))] * kind.count)
-            found = builder.select(matches(builder, value, m), own, found)
-        return found
-
-    return vector(vector, vector, vector, vector), generate
 
 
 @native
@@ -102,19 +84,25 @@ def _listed(top, places, upstream, step, side, corners, slopes):  # type: ignore
 
 
 @njit(inline="always")
-def _row(g, x, d, a, b, c, s, t, u):  # type: ignore[no-untyped-def]
-    """Three taps a, b, c of one place: adds to the gradients of their pixels at d; returns their own sums s, t, u."""
+def _row_of_pixels(g, d, a, b, c):  # type: ignore[no-untyped-def]
+    """Three taps a, b, c of one place: adds to the gradients of their pixels at d."""
     store(d, fma(g, a, load(d)))
     store(d + BYTES, fma(g, b, load(d + BYTES)))
     store(d + 2 * BYTES, fma(g, c, load(d + 2 * BYTES)))
+
+
+@njit(inline="always")
+def _row(g, x, d, a, b, c, s, t, u):  # type: ignore[no-untyped-def]
+    """The same; returns the sums s, t, u of the taps' own gradients, whose pixels are at x."""
+    _row_of_pixels(g, d, a, b, c)
     return fma(g, load(x), s), fma(g, load(x + BYTES), t), fma(g, load(x + 2 * BYTES), u)
 
 
 @native
 def _backward(  # type: ignore[no-untyped-def]
-    src, weight, top, places, upstream, dst, dweight, dbias, images, side, out, padded, slope, corners, slopes
+    src, weight, top, places, upstream, dst, dweight, dbias, images, side, out, padded, slope, corners, slopes, learns
 ):
-    """weight (out, 9, 16 inputs); gradients of the images, and added to those of weight and bias."""
+    """weight (out, 9, 16 inputs); gradients of the images, and, if it ``learns``, added to those of weight and bias."""
     line, zero = BYTES * (side + 2), splat(ZERO)
     for _ in range(images):
         _pad(src, padded, side)
@@ -127,6 +115,13 @@ def _backward(  # type: ignore[no-untyped-def]
                 w0, w1, w2 = load(w), load(w + BYTES), load(w + 2 * BYTES)
                 w3, w4, w5 = load(w + 3 * BYTES), load(w + 4 * BYTES), load(w + 5 * BYTES)
                 w6, w7, w8 = load(w + 6 * BYTES), load(w + 7 * BYTES), load(w + 8 * BYTES)
+                if not learns:
+                    for e in range(n):
+                        g, d = splat(scalar(slopes + 4 * e)), slope + whole(corners + 8 * e) + k
+                        _row_of_pixels(g, d, w0, w1, w2)
+                        _row_of_pixels(g, d + line, w3, w4, w5)
+                        _row_of_pixels(g, d + 2 * line, w6, w7, w8)
+                    continue
                 s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = s8 = total = zero
                 for e in range(n):
                     g, corner = splat(scalar(slopes + 4 * e)), whole(corners + 8 * e) + k
@@ -174,7 +169,10 @@ class _PooledConvolution(torch.autograd.Function):
         given = (tensor.data_ptr() for tensor in (x, taps, y, places, g, dx, dweight, dbias))
         corners, slopes = torch.empty(side * side // 4 + 1, dtype=torch.int64), torch.empty(side * side // 4 + 1)
         rooms = (tensor.data_ptr() for tensor in (padded, slope, corners, slopes))
-        _backward(*given, n, side, out, *rooms)
+        learns = any(ctx.needs_input_grad[1:])
+        _backward(*given, n, side, out, *rooms, learns)
+        if not learns:
+            return dx, None, None
         return dx, dweight.mT.reshape(weight.shape), dbias[:, 0].contiguous()
 
 

@@ -69,6 +69,22 @@ def left(typing, x, y, value):  # type: ignore[no-untyped-def]
     return vector(vector, vector, vector), generate
 
 
+@intrinsic
+def place(typing, a, b, c, m):  # type: ignore[no-untyped-def]
+    """0, 1 or 2, as a, b or c is the first that m is, else 3."""
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        *values, m = args
+        kind = m.type
+        found = ir.Constant(kind, [ir.Constant(kind.element, 3.0)] * kind.count)
+        for i, value in reversed(list(enumerate(values))):
+            own = ir.Constant(kind, [ir.Constant(kind.element, float(i))] * kind.count)
+            found = builder.select(matches(builder, value, m), own, found)
+        return found
+
+    return vector(vector, vector, vector, vector), generate
+
+
 @native
 def _forward(src, dst, rows, width, pixel):  # type: ignore[no-untyped-def]
     """``rows`` pairs of rows of 2 * width pixels become rows of width pixels, ``pixel`` bytes each."""

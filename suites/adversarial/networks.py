@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
+from kernels.cnn import FastCNN
 from lossboard import defend as loop
 from lossboard.artifacts import Artifact, artifact, unfinished
 from lossboard.data import Dataset
@@ -22,7 +23,6 @@ from lossboard.protocol import Cell, Task, nearest
 from lossboard.run import Context
 from lossboard.sources import source
 from reference.methods import Method, catalogue
-from reference.models.cnn import CNN
 from reference.models.mlp import MLP
 from reference.models.pixels import Scaled
 from reference.models.preact_resnet import PreActResNet
@@ -30,6 +30,7 @@ from reference.models.preact_resnet import PreActResNet
 CODE = (  # whose change makes kept networks others, beside the defence's own
     *("suites.adversarial.networks", "lossboard.defend", "lossboard.problem", "lossboard.train"),
     *("reference.models.mlp", "reference.models.cnn", "reference.models.preact_resnet", "reference.models.pixels"),
+    *("kernels.cnn", "kernels.stem", "kernels.pooled_convolution", "kernels.pooling"),
 )
 WIDTH = 32  # of hidden layers, where a task does not say
 ABOUT = ("bits", "ok", "seconds", "passes", "val", "robust_val", "epoch")  # what is kept beside the parameters
@@ -87,7 +88,7 @@ def maker(task: Task, rows: Problem) -> Callable[[int, Generator], nn.Module]:
     narrow = {"width": model.width} if model.width else {}
     known: dict[str, Callable[[int, Generator], nn.Module]] = {
         "mlp": lambda classes, g: MLP(math.prod(x.shape[1:]), hidden, classes, g),
-        "cnn": lambda classes, g: CNN(channels, side, classes, g, **narrow),
+        "cnn": lambda classes, g: FastCNN(channels, side, classes, g, **narrow),
         "preact_resnet18": lambda classes, g: PreActResNet(channels, classes, g, (2, 2, 2, 2), **narrow),
     }
     if model.kind not in known:

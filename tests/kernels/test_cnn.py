@@ -166,3 +166,27 @@ def test_the_network_is_the_plain_one_to_rounding(fast):
     for expected, ours in zip(*found, strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
     assert torch.equal(found[1][0], found[1][-1]), "with and without gradients"
+
+
+def of_images(model, x):
+    x = x.clone().requires_grad_()
+    return torch.autograd.grad(model(x).square().sum(), x)[0]
+
+
+@pytest.mark.parametrize(("side", "width"), [(28, 16), (12, 32), (36, 16)])
+def test_gradients_of_images_are_torchs_with_and_without_those_of_parameters(side, width):
+    """What attacks ask for: of images alone, or of images and parameters."""
+    models = [kind(1, side, 10, torch.Generator().manual_seed(0), width) for kind in (CNN, FastCNN)]
+    x = torch.rand(7, 1, side, side, generator=torch.Generator().manual_seed(1))
+    exact = of_images(models[0].double(), x.double())
+    fast = models[1].to(memory_format=torch.channels_last)
+    together = of_images(fast, x)
+    alone = of_images(fast.requires_grad_(False), x)
+    assert torch.equal(alone, together)
+    assert (alone - exact).abs().max() <= 2e-5 * exact.abs().max()
+
+
+def test_gradients_of_an_image_do_not_depend_on_the_others():
+    x, weight, bias, upstream = drawn(6)
+    whole = derived(stem, x, weight, bias, upstream, inputs=True)[-1]
+    assert torch.equal(whole[2:4], derived(stem, x[2:4], weight, bias, upstream[2:4], inputs=True)[-1])
