@@ -1,5 +1,6 @@
 """The calibration suite: methods, rows and labels, networks that are shared, and golden cells."""
 
+import math
 import tomllib
 from collections import Counter
 from dataclasses import replace
@@ -11,7 +12,7 @@ import torch
 
 import suites.calibration as calibration
 from lossboard import artifacts, board, environment, protocol, run, sources
-from lossboard.data import Dataset, load
+from lossboard.data import Dataset, load, pins
 from lossboard.problem import Outcome, stream
 from reference.methods import MethodError, UnknownMethod, calibrated, catalogue, find
 from reference.metrics.predictions import top_label
@@ -159,6 +160,14 @@ def test_images_keep_their_own_rows_alone() -> None:
     assert len(problem.features) == 600 + 200 + 200 + 3 * 200 + 3 * 200 + 4 * 3 * 200
     assert problem.kept.keys() >= {"noise", "rotation", "blur", "blur-copy2", "val-copy0"}
     assert torch.cat(list(problem.kept.values())).sort().values.tolist() == list(range(600, len(problem.features)))
+
+
+def test_the_readme_says_how_wide_networks_are() -> None:
+    text = Path(calibration.__file__).with_name("README.md").read_text("utf-8")
+    for name in ("digits", "letter", "satimage"):
+        task = next(task for task in SUITE.tasks.values() if task.dataset == name)
+        assert (task.model.kind, task.model.layers, task.model.width) == ("mlp", 2, 0)
+        assert f"{min(math.prod(pins()[name].shape), pins()[name].classes)} on {name}" in text
 
 
 # -- units, networks, records -----------------------------------------------------------------------------------------
