@@ -9,6 +9,9 @@ tasks that the claim names; it speaks of these tasks. The verdict follows from t
 - *not resolved*: neither, or fewer than five seeds.
 - *not tested*: a method or every task that it needs has no complete records.
 
+Every board of every track judges a claim; where they contradict each other it *depends on the track*
+(:class:`Assessment`).
+
 A suite's claims are ``CLAIMS`` in ``suites/<suite>/claims.py``.
 """
 
@@ -31,10 +34,13 @@ from lossboard.records import MEASURED, Record, resolve
 from lossboard.scales import SCALES
 
 HOLDS, FAILS, OPEN, UNTESTED = "holds", "does not hold", "not resolved", "not tested"
+DEPENDS = "depends on the track"
 MATTERS = 0.005  # half a point of accuracy: less is no reason to choose a method
 LEVEL = 0.95  # of all intervals of a claim at once (Bonferroni)
+LOSES_LESS, GAINS_MORE = "loses less", "gains more"  # what comparisons of differences ask
 VERDICTS = {  # as they are shown, and what each means
     HOLDS: "every comparison comes out as the claim says",
+    DEPENDS: "it holds on one board or kind of track, and does not hold on another",
     FAILS: "some comparison comes out the other way, or with no difference that matters",
     OPEN: "the intervals allow both",
     UNTESTED: "a method or the tasks that it needs have no complete records",
@@ -90,8 +96,9 @@ class Comparison:
     """``ours`` beside ``other`` on some tasks, at their tuned trials. What is asked of the effect is one of
 
     - ``better``: the mean metric is better. It fails where it is worse, or where both ends of the interval are within
-      ``matters`` of zero.
+      ``matters`` of zero: a gain that is sure, but too small to matter, is none.
     - ``not worse``: it is not worse by more than ``matters``.
+    - ``gains more``: it is further ahead on these tasks than on those of ``beyond``; judged as ``better`` is.
     - ``loses less``: from the clean labels of the same datasets to these tasks the metric falls less; judged as
       ``better`` is. A method that is poor everywhere loses little, so a claim asks more than this.
     - ``varies less``: the standard deviation over seeds is smaller; the effect is the ratio of the two.
@@ -106,6 +113,11 @@ class Comparison:
     metric: str = ""  # of the records; empty: the one that ranks
     smaller: bool = False  # the smaller value of the metric is better
     matters: float = MATTERS  # differences below this are no reason to choose a method
+    beyond: On | None = None  # of ``gains more``: the tasks whose gain is taken off
+
+    @property
+    def where(self) -> str:
+        return self.on.words + (f", beside {self.beyond.words}" if self.beyond else "")
 
 
 @dataclass(frozen=True)
@@ -130,6 +142,8 @@ class Claim:
             raise UsageError(f"claim '{self.id}': evidence '{self.evidence}'; there are: {', '.join(EVIDENCE)}")
         if not self.parts or any(part.asks not in ASKS for part in self.parts):
             raise UsageError(f"claim '{self.id}': comparisons that ask one of: {', '.join(ASKS)}")
+        if any((part.asks == GAINS_MORE) is (part.beyond is None) for part in self.parts):
+            raise UsageError(f"claim '{self.id}': beyond=... goes with '{GAINS_MORE}', and with nothing else")
 
 
 @dataclass(frozen=True)
@@ -174,6 +188,7 @@ class Verdict:
     track: str
     verdict: str
     findings: tuple[Finding, ...]
+    kind: tuple[str, ...] = ()  # of the track, see :func:`_kind`
 
     @property
     def datasets(self) -> list[str]:
@@ -183,10 +198,24 @@ class Verdict:
     def tested(self) -> bool:
         return any(found.verdict != UNTESTED for found in self.findings)
 
+    @property
+    def decided(self) -> bool:
+        return self.verdict in (HOLDS, FAILS)
+
+    def overrules(self, other: Verdict) -> bool:
+        """Whether it decides the same question on more datasets."""
+        return self.decided and self.kind == other.kind and len(self.datasets) > len(other.datasets)
+
 
 @dataclass(frozen=True)
 class Assessment:
     """A claim with a verdict of every track that has records.
+
+    Tracks of one kind ask the same at several sizes, ``quick`` of one dataset and ``cpu`` of nine: of those that decide
+    the claim the one with the most datasets counts, and what a smaller one says to the contrary is told beside it.
+    Different boards of one track (sets with few labels, and with many) and different kinds of tracks (networks that are
+    trained, and predictions that are given) ask different things, so that none overrules another however many datasets
+    it has: if one of them holds and another does not, the claim depends on the track.
 
     ``best`` is of the track that decides it, or else tests it, on the most datasets.
     """
@@ -197,13 +226,41 @@ class Assessment:
     @property
     def best(self) -> Verdict | None:
         def weight(one: Verdict) -> tuple[bool, bool, int]:
-            return one.verdict in (HOLDS, FAILS), one.verdict != UNTESTED, len(one.datasets)
+            return one.decided, one.verdict != UNTESTED, len(one.datasets)
 
         return max(self.verdicts, key=weight, default=None)
 
     @property
+    def shown(self) -> tuple[Verdict, ...]:
+        """What makes the verdict: the best, or all that count where these contradict each other."""
+        counting = [one for one in self.verdicts if one.decided and not self._overruling(one)]
+        if len({one.verdict for one in counting}) > 1:
+            return tuple(sorted(counting, key=lambda one: (one.verdict != HOLDS, -len(one.datasets))))
+        return (self.best,) if self.best else ()
+
+    @property
+    def dissenting(self) -> tuple[Verdict, ...]:
+        """What smaller tracks say to the contrary."""
+        return tuple(
+            one
+            for one in self.verdicts
+            if one.decided and any(other.verdict != one.verdict for other in self._overruling(one))
+        )
+
+    def _overruling(self, one: Verdict) -> list[Verdict]:
+        return [other for other in self.verdicts if other.overrules(one)]
+
+    @property
     def verdict(self) -> str:
-        return self.best.verdict if self.best else UNTESTED
+        found = {one.verdict for one in self.shown}
+        return DEPENDS if len(found) > 1 else next(iter(found), UNTESTED)
+
+    @property
+    def contradictions(self) -> str:
+        """'holds on cpu-many; does not hold on cpu-multilabel', 'does not hold on quick, of fewer datasets', or ''."""
+        counting = self.shown if self.verdict == DEPENDS else ()
+        said = [f"{one.verdict} on {one.track}" for one in counting]
+        return "; ".join([*said, *(f"{one.verdict} on {one.track}, of fewer datasets" for one in self.dissenting)])
 
 
 def claims(suite: str) -> tuple[Claim, ...]:
@@ -307,16 +364,36 @@ def _better(evidence: Evidence, part: Comparison, tasks: Sequence[Task], level: 
     return _mean(_gains(evidence, part, tasks), tasks, level)
 
 
-def _loses_less(evidence: Evidence, part: Comparison, tasks: Sequence[Task], level: float) -> tuple[float, float]:
-    clean = {task.dataset: task for task in evidence.track.tasks if task.corruption.kind == CLEAN}
-    noisy, before = (_gains(evidence, part, chosen) for chosen in (tasks, [clean[name] for name in _datasets(tasks)]))
-    change = {key: [a - b for a, b in zip(noisy[key], before[key], strict=True)] for key in noisy}
-    return _mean(change, tasks, level)
+def _contrast(evidence: Evidence, part: Comparison, tasks: Sequence[Task], level: float) -> tuple[float, float]:
+    """By how much more ours is ahead on these tasks than on those whose gain is taken off; datasets are strata."""
+    terms: dict[str, list[list[float]]] = {}
+    for sign, chosen in ((1, tasks), (-1, _taken_off(evidence, part, tasks))):
+        for key, share in _shares(chosen).items():
+            own = _gains(evidence, part, [task for task in chosen if task.dataset == key])[key]
+            terms.setdefault(key, []).append([sign * share * each for each in own])
+    change = {key: [sum(seed) for seed in zip(*found, strict=True)] for key, found in terms.items()}
+    return statistics.stratified(change, dict.fromkeys(change, 1.0), level)
+
+
+def _taken_off(evidence: Evidence, part: Comparison, tasks: Sequence[Task]) -> list[Task]:
+    """Of ``loses less`` the clean labels of each task's dataset, of ``gains more`` what the comparison names."""
+    if part.beyond:
+        return [task for task in evidence.track.tasks if part.beyond.holds(task)]
+    clean = _clean(evidence) if part.asks == LOSES_LESS else {}
+    return [clean[task.dataset] for task in tasks if task.dataset in clean]
+
+
+def _clean(evidence: Evidence) -> dict[str, Task]:
+    return {task.dataset: task for task in evidence.track.tasks if task.corruption.kind == CLEAN}
 
 
 def _mean(values: Strata, tasks: Sequence[Task], level: float) -> tuple[float, float]:
-    weights = {key: sum(task.dataset == key for task in tasks) / len(tasks) for key in values}
-    return statistics.stratified(values, weights, level)
+    return statistics.stratified(values, _shares(tasks), level)
+
+
+def _shares(tasks: Sequence[Task]) -> dict[str, float]:
+    """Dataset -> its share of the tasks."""
+    return {key: sum(task.dataset == key for task in tasks) / len(tasks) for key in _datasets(tasks)}
 
 
 def _varies_less(evidence: Evidence, part: Comparison, tasks: Sequence[Task], level: float) -> tuple[float, float]:
@@ -351,7 +428,7 @@ def _datasets(tasks: Sequence[Task]) -> list[str]:
 
 def _improves(low: float, high: float, matters: float) -> str:
     nothing = low > -matters and high < matters
-    return HOLDS if low > 0 else FAILS if high < 0 or nothing else OPEN
+    return FAILS if high < 0 or nothing else HOLDS if low > 0 else OPEN
 
 
 def _keeps_up(low: float, high: float, matters: float) -> str:
@@ -366,7 +443,8 @@ def _is_below(low: float, high: float, matters: float) -> str:
 ASKS = {  # what is asked -> how the effect is estimated, and the verdict on its interval
     "better": (_better, _improves),
     "not worse": (_better, _keeps_up),
-    "loses less": (_loses_less, _improves),
+    LOSES_LESS: (_contrast, _improves),
+    GAINS_MORE: (_contrast, _improves),
     "varies less": (_varies_less, _is_below),
 }
 
@@ -377,19 +455,24 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
     findings = tuple(_finding(part, evidence, level) for part in claim.parts)
     seen = {found.verdict for found in findings}
     verdict = next((each for each in (FAILS, UNTESTED, OPEN) if each in seen), HOLDS)
-    return Verdict(claim, evidence.track.name, verdict, findings)
+    return Verdict(claim, evidence.track.name, verdict, findings, _kind(evidence.track))
+
+
+def _kind(track: Track) -> tuple[str, ...]:
+    """What tracks that ask the same at different sizes have in common: the board, and what their tasks are made of."""
+    return (track.blocks[0].ranked_on, *sorted({section for task in track.tasks for section in task.parts}))
 
 
 def _finding(part: Comparison, evidence: Evidence, level: float) -> Finding:
     tasks = [task for task in evidence.track.tasks if part.on.holds(task)]
-    if part.asks == "loses less":
-        clean = {task.dataset for task in evidence.track.tasks if task.corruption.kind == CLEAN}
-        tasks = [task for task in tasks if task.dataset in clean]
+    if part.asks == LOSES_LESS:
+        tasks = [task for task in tasks if task.dataset in _clean(evidence)]
     reason = _untested(part, evidence, tasks)
     if reason:
         return Finding(part, UNTESTED, reason=reason)
     estimate, decide = ASKS[part.asks]
-    names = tuple(task.name for task in tasks)
+    beyond = _taken_off(evidence, part, tasks) if part.beyond else []
+    names = tuple(task.name for task in (*tasks, *beyond))
     counts = [len(evidence.seeds[name]) for name in names]
     mean, half = estimate(evidence, part, tasks, level)
     constant = half < 1e-12 < abs(mean) and 2.0 ** (1 - max(counts)) > 1 - level  # then the sign test decides
@@ -404,13 +487,13 @@ def _finding(part: Comparison, evidence: Evidence, level: float) -> Finding:
 
 def _untested(part: Comparison, evidence: Evidence, tasks: Sequence[Task]) -> str:
     """Why the records do not speak to a comparison; '' if they do."""
-    if not tasks:
-        return f"the track has no task with {part.on.words}"
-    if any(task.folds > 1 for task in tasks):
+    beyond = _taken_off(evidence, part, tasks)
+    for on, found in ((part.on, tasks), *([(part.beyond, beyond)] if part.beyond else [])):
+        if not found:
+            return f"the track has no task with {on.words}"
+    needed = list(dict.fromkeys([*tasks, *beyond]))
+    if any(task.folds > 1 for task in needed):
         return "the folds of a round share their noise: there are no independent seeds"
-    needed = list(tasks)
-    if part.asks == "loses less":
-        needed += [t for t in evidence.track.tasks if t.corruption.kind == CLEAN and t.dataset in _datasets(tasks)]
     for method in (part.ours, part.other):
         missing = [
             task.name
@@ -441,6 +524,7 @@ def as_json(found: Iterable[Assessment]) -> list[dict[str, Any]]:
             "source": each.claim.source,
             "evidence": each.claim.evidence,
             "verdict": each.verdict,
+            "contradictions": each.contradictions,
             "tracks": [
                 {"track": one.track, "verdict": one.verdict, "comparisons": [_comparison(f) for f in one.findings]}
                 for one in each.verdicts
@@ -458,7 +542,7 @@ def _comparison(found: Finding) -> dict[str, Any]:
         "other": part.other,
         "asks": part.asks,
         "metric": part.metric,
-        "on": part.on.words,
+        "on": part.where,
         "verdict": found.verdict,
         **{key: value if math.isfinite(value) else None for key, value in numbers.items()},
         "tasks": list(found.tasks),

@@ -215,44 +215,39 @@ def new(
 ) -> None:
     """Write the one file of a new method, in the form that its kind has."""
     from lossboard.scaffold import new as written
+    from lossboard.scaffold import next_commands
 
     path = written(kind, id)
     show.console.print(f"{path.relative_to(paths.root())}: fill in citation, formula and function", soft_wrap=True)
-    if kind == "loss":
-        show.console.print(f"then: lossboard check {id}; lossboard run noisy --only {id}", soft_wrap=True)
+    show.console.print(f"then: {'; '.join(next_commands(kind, id))}", soft_wrap=True)
 
 
 @app.command()
 def check(
-    id: Annotated[str, typer.Argument(help="A loss of the catalogue, e.g. my_loss.")],
+    id: Annotated[str, typer.Argument(help="A method of any kind, e.g. my_loss.")],
     contract: Annotated[bool, typer.Option(help="Run the tests of its contract first.")] = True,
 ) -> None:
-    """Hold a loss to its contract, and print its fidelity card: what it computes, in numbers."""
+    """Hold a method to the contract of its kind; of a loss, print its fidelity card: what it computes, in numbers."""
     import subprocess
 
-    from lossboard.fidelity import card
-    from reference.methods import catalogue, select
+    from lossboard.scaffold import contract as files
+    from reference.methods import PACKAGES, catalogue, select
 
-    (method,) = select(catalogue("loss"), [id]).values()
+    of_loss_last = reversed(PACKAGES)  # of equal ids the last stays
+    known = {key: method for kind in of_loss_last for key, method in catalogue(kind).items()}
+    (method,) = select(known, [id]).values()
     if contract:
-        tests = paths.root() / "tests" / "contract"
-        if not tests.is_dir():
-            raise UsageError("the tests of the contract are in a checkout; --no-contract prints the card alone")
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "--no-header",
-            "-p",
-            "no:xdist",
-            "-k",
-            f"{id} or [{id}]",
-            str(tests),
-        ]
-        if subprocess.run(command, cwd=paths.root()).returncode:
+        asked = ["-q", "--no-header", "-p", "no:xdist", "-k", f"{id} or [{id}]"]
+        if subprocess.run([sys.executable, "-m", "pytest", *asked, *files(method)], cwd=paths.root()).returncode:
             raise CheckFailed(f"'{id}' breaks its contract: the first failure above says how")
-    show.console.print(show.fidelity_card(card(method)))
+    if method.kind == "loss":
+        from lossboard.fidelity import card
+
+        show.console.print(show.fidelity_card(card(method)))
+    elif contract:
+        show.console.print(f"'{id}' keeps the contract of its kind ({method.kind}); a fidelity card is for losses")
+    else:
+        raise UsageError(f"'{id}' is of kind '{method.kind}', and a fidelity card is for losses")
 
 
 @app.command()

@@ -160,7 +160,7 @@ def _method(view: SuiteView, id: str, shapes: Mapping[str, Curves | str]) -> dic
 def _scales(found: Assessment, view: SuiteView) -> list[tuple[Verdict, charts.Axis | None]]:
     """What each track says of a claim, those that test it first, with a scale that its differences share."""
     shown = []
-    for one in sorted(found.verdicts, key=lambda one: (not one.tested, one is not found.best)):
+    for one in sorted(found.verdicts, key=lambda one: (not one.tested, one not in found.shown)):
         known = [each.difference for each in one.findings if each.difference]
         halves = [half if math.isfinite(half) else 0.0 for _, half in known]
         ends = [

@@ -1,4 +1,4 @@
-"""``lossboard new``: the one file of a new method, in the form that its kind has, to be filled in."""
+"""``lossboard new``: the one file of a new method, in the form that its kind has, to be filled in; and what follows."""
 
 from __future__ import annotations
 
@@ -9,9 +9,26 @@ from string import Template
 from lossboard import paths
 from lossboard.errors import UsageError
 from lossboard.protocol import nearest
-from reference.methods import PACKAGES
+from reference.methods import PACKAGES, Method
 
 FORMS = Path(__file__).parent / "forms"
+RANKED = {  # kind -> what ranks a new method of it beside the control
+    **dict.fromkeys(("loss", "correction"), "noisy --only {id}"),
+    "calibrator": "calibration --only ce,{id}",
+    "multilabel": "multilabel --only bce,{id}",
+    "longtail": "multilabel --only ce,{id}",
+    "defence": "adversarial --only at,{id}",
+}
+CONTRACTS = {  # kind of method -> the tests that hold it to its contract
+    "loss": ("test_losses.py", "test_corrections.py"),
+    "calibration": ("test_losses.py",),
+    "multilabel": ("test_multilabel.py",),
+    "longtail": ("test_longtail.py",),
+    "calibrator": ("test_calibrators.py",),
+    "attack": ("test_attacks.py",),
+    "defence": ("test_defences.py",),
+    "compressor": ("test_compressors.py",),
+}
 
 
 def kinds() -> list[str]:
@@ -39,6 +56,24 @@ def new(kind: str, id: str) -> Path:
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
     return path
+
+
+def next_commands(kind: str, id: str) -> list[str]:
+    """What one does with a new method once its form is filled in."""
+    ranked = [f"lossboard run {RANKED[kind].format(id=id)}"] if kind in RANKED else []
+    return [f"lossboard check {id}", *ranked]
+
+
+def contract(method: Method) -> list[str]:
+    """The files of the tests of a method's contract.
+
+    Raises:
+        UsageError: they are not here.
+    """
+    folder = paths.root() / "tests" / "contract"
+    if not folder.is_dir():
+        raise UsageError("the tests of the contract are in a checkout; --no-contract prints the card of a loss alone")
+    return [str(folder / name) for name in CONTRACTS[method.kind]]
 
 
 def _folder(kind: str) -> Path:

@@ -215,10 +215,12 @@ def claims_table(found: Sequence[Assessment]) -> Table:
         table.add_column(name, no_wrap=name in ("verdict", "beside"))
     for each in found:
         head = f"{each.claim.id}: {each.claim.statement}"
-        table.add_row(bold(each.verdict), bold(head), "", "", each.best.track if each.best else "")
-        for one in each.best.findings if each.best else ():
+        table.add_row(bold(each.verdict), bold(head), "", "", "")
+        for track, one in ((shown.track, one) for shown in each.shown for one in shown.findings):
             beside = f"{one.part.ours} – {one.part.other}"
-            table.add_row(one.verdict, f"  {about(one)}", beside, one.words or one.reason, "")
+            table.add_row(one.verdict, f"  {about(one)}", beside, one.words or one.reason, track)
+        for other in each.dissenting:
+            table.add_row(other.verdict, "  on a track of fewer datasets", "", "", other.track)
         table.add_section()
     return table
 
@@ -227,7 +229,7 @@ def about(found: Finding) -> str:
     """'better, top5: uniform noise, 3 tasks of 1 dataset, 10 seeds'."""
     part = found.part
     metric = f", {part.metric}{' (smaller is better)' if part.smaller else ''}" if part.metric else ""
-    where = f"{part.asks}{metric}: {part.on.words}"
+    where = f"{part.asks}{metric}: {part.where}"
     if not found.tasks:
         return where
     datasets = len({task.split("/")[0] for task in found.tasks})

@@ -182,7 +182,7 @@ def _claims(view: SuiteView) -> list[Line]:
             "other": found.part.other,
             "asks": found.part.asks,
             "metric": found.part.metric or view.suite.metrics.rank,
-            "on": found.part.on.words,
+            "on": found.part.where,
             "verdict": found.verdict,
             "effect": number(found.effect),
             "low": number(found.low),

@@ -14,7 +14,7 @@ import toy
 from scipy import stats
 
 from lossboard import board, claims, protocol
-from lossboard.claims import FAILS, HOLDS, OPEN, UNTESTED, Claim, Comparison, Evidence, On, judge
+from lossboard.claims import DEPENDS, FAILS, GAINS_MORE, HOLDS, OPEN, UNTESTED, Claim, Comparison, Evidence, On, judge
 from lossboard.errors import UsageError
 from lossboard.records import Header, Record
 from reference.methods import catalogue
@@ -76,7 +76,9 @@ def test_the_intervals_of_a_claim_hold_at_once(suite: protocol.Suite) -> None:
         (0.05, 0.01, "better", HOLDS),
         (-0.05, 0.01, "better", FAILS),
         (0.0, 0.0001, "better", FAILS),  # the interval excludes a gain that matters
-        (0.001, 0.0001, "better", HOLDS),  # small, but better
+        (0.001, 0.0001, "better", FAILS),  # better for sure, by what does not matter
+        (-0.001, 0.0001, "better", FAILS),
+        (0.005, 0.0001, "better", HOLDS),  # a gain that matters is not excluded
         (0.0, 0.05, "better", OPEN),
         (0.004, 0.006, "better", OPEN),  # too small or large enough, it cannot be said
         (-0.001, 0.0001, "not worse", HOLDS),
@@ -100,6 +102,50 @@ def test_losing_less_is_a_difference_of_differences(suite: protocol.Suite) -> No
     one = found(suite, records, Comparison("steady", "falling", NOISE, "loses less")).findings[0]
     assert one.effect == pytest.approx(0.2), "though it is less accurate everywhere"
     assert one.verdict == HOLDS
+
+
+def test_gaining_more_is_a_difference_of_gains_over_data_sets(suite: protocol.Suite) -> None:
+    """Two sets of each kind, paired by seed: the mean gain on two less that on two others, variances added."""
+    draw = np.random.default_rng(5)
+    one = suite.track("quick").tasks[0]
+    names = ("letter", "satimage", "digits", "mnist")
+    tasks = [replace(one, dataset=name, name=f"{name}/clean") for name in names]
+    scores = {(method, name): draw.normal(0.5, 0.02, 5) for method in "ab" for name in names}
+    on = On(("clean",), datasets=names[:2])
+    part = Comparison("a", "b", on, GAINS_MORE, metric="last", beyond=replace(on, datasets=names[2:]))
+
+    class Drawn:
+        track = replace(suite.track("quick"), blocks=(replace(suite.track("quick").blocks[0], tasks=tuple(tasks)),))
+
+        def __init__(self) -> None:
+            self.suite = suite
+
+        def values(self, method: str, task: protocol.Task, *_: object) -> dict[int, float]:
+            return dict(enumerate(scores[method, task.dataset]))
+
+    mean, half = claims._contrast(Drawn(), part, tasks[:2], 0.95)  # type: ignore[arg-type]
+    gains = {name: scores["a", name] - scores["b", name] for name in names}
+    assert mean == pytest.approx(sum((1 if name in names[:2] else -1) * gains[name].mean() / 2 for name in names))
+    parts = [gains[name].var(ddof=1) / 5 / 4 for name in names]
+    freedom = sum(parts) ** 2 / sum(each**2 / 4 for each in parts)
+    assert half == pytest.approx(stats.t.ppf(0.975, freedom) * math.sqrt(sum(parts)))
+
+
+def test_gaining_more_is_no_matter_of_being_better_everywhere(suite: protocol.Suite) -> None:
+    def ahead(task: str, seed: int) -> float:
+        return 0.7 + wobble(seed)
+
+    records = fill(suite, "ahead", ahead) + fill(suite, "plain", lambda *_: 0.5)
+    part = Comparison("ahead", "plain", NOISE, GAINS_MORE, beyond=CLEAN)
+    one = found(suite, records, part).findings[0]
+    assert (one.verdict, one.effect) == (FAILS, pytest.approx(0)), "as far ahead here as there"
+    assert one.tasks == ("digits/dirty", "digits/clean")
+    falling = fill(suite, "plain", lambda task, seed: 0.5 if task == "digits/clean" else 0.4 + wobble(seed, 0.005))
+    more = found(suite, records[: len(records) // 2] + falling, part).findings[0]
+    assert (more.verdict, more.effect) == (HOLDS, pytest.approx(0.1, abs=0.002))
+    assert more.part.where == "noise, beside clean labels"
+    none = found(suite, records, replace(part, beyond=On(("clean",), classes=20))).findings[0]
+    assert (none.verdict, none.reason) == (UNTESTED, "the track has no task with clean labels, at least 20 classes")
 
 
 def test_smaller_is_better_where_the_claim_says_so(suite: protocol.Suite) -> None:
@@ -183,16 +229,50 @@ def test_folds_of_one_round_are_one_draw(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_the_track_that_decides_is_shown_before_one_with_more_data() -> None:
-    part = Comparison("a", "b", NOISE)
-    claim = Claim("id", "", "", "abstract", (part,))
-
-    def verdict(track: str, word: str, *tasks: str) -> claims.Verdict:
-        return claims.Verdict(claim, track, word, (claims.Finding(part, word, tasks=tasks),))
-
-    small, large = verdict("small", FAILS, "digits/dirty"), verdict("large", OPEN, "letter/dirty", "dna/dirty")
-    absent, larger = verdict("absent", UNTESTED), verdict("larger", HOLDS, "letter/dirty", "dna/dirty")
+    small, large = verdict("small", FAILS, 1), verdict("large", OPEN, 2)
+    absent, larger = verdict("absent", UNTESTED, 0), verdict("larger", HOLDS, 2)
     for shown, best in (((absent, large, small), small), ((absent, large), large), ((small, larger), larger)):
-        assert claims.Assessment(claim, shown).best is best
+        assert claims.Assessment(small.claim, shown).best is best
+
+
+def verdict(track: str, word: str, datasets: int, *kind: str) -> claims.Verdict:
+    part = Comparison("a", "b", NOISE)
+    tasks = tuple(f"{i}/dirty" for i in range(datasets))
+    finding = claims.Finding(part, word, tasks=tasks)
+    return claims.Verdict(Claim("id", "", "", "abstract", (part,)), track, word, (finding,), kind)
+
+
+def test_boards_that_contradict_each_other_are_both_shown() -> None:
+    few, many = verdict("cpu-few", FAILS, 9, "few"), verdict("cpu-many", HOLDS, 4, "many")
+    found = claims.Assessment(few.claim, (few, many))
+    assert (found.verdict, found.shown, found.dissenting) == (DEPENDS, (many, few), ())
+    assert found.contradictions == "holds on cpu-many; does not hold on cpu-few"
+    agreed = claims.Assessment(few.claim, (replace(few, verdict=HOLDS), many))
+    assert (agreed.verdict, agreed.contradictions) == (HOLDS, "")
+    undecided = claims.Assessment(few.claim, (replace(few, verdict=OPEN), many))
+    assert (undecided.verdict, undecided.shown) == (HOLDS, (many,))
+
+
+def test_a_smaller_track_overrules_no_larger_one_of_its_kind_and_is_told_of() -> None:
+    quick, cpu = verdict("quick", HOLDS, 1, "loss"), verdict("cpu", FAILS, 9, "loss")
+    found = claims.Assessment(cpu.claim, (quick, cpu))
+    assert (found.verdict, found.shown, found.dissenting) == (FAILS, (cpu,), (quick,))
+    assert found.contradictions == "holds on quick, of fewer datasets"
+    assert claims.as_json([found])[0]["contradictions"] == found.contradictions
+    as_large = claims.Assessment(cpu.claim, (quick, verdict("gpu", FAILS, 1, "loss")))
+    assert as_large.verdict == DEPENDS
+    other = claims.Assessment(cpu.claim, (replace(quick, kind=("predictions",)), cpu))
+    assert other.verdict == DEPENDS, "predictions that are given are no small track of networks"
+    assert claims.Assessment(cpu.claim, ()).verdict == UNTESTED
+
+
+def test_kinds_of_tracks_are_boards_and_what_tasks_are_made_of() -> None:
+    def kind(suite: str, track: str) -> tuple[str, ...]:
+        return claims._kind(protocol.load(suite).track(track))
+
+    assert kind("calibration", "quick") == kind("calibration", "cpu") != kind("calibration", "predictions")
+    assert kind("multilabel", "quick-multilabel") == kind("multilabel", "cpu-multilabel")
+    assert kind("multilabel", "cpu-many") != kind("multilabel", "cpu-multilabel")
 
 
 def test_varying_less_over_several_datasets_is_rarely_wrong(suite: protocol.Suite) -> None:
@@ -264,6 +344,9 @@ def test_a_claim_that_cannot_be_is_refused() -> None:
         Claim("../up", "", "", "abstract", (part,))
     with pytest.raises(UsageError, match="comparisons"):
         Claim("id", "", "", "abstract", ())
+    for one in (replace(part, asks=GAINS_MORE), replace(part, beyond=CLEAN)):
+        with pytest.raises(UsageError, match="goes with 'gains more'"):
+            Claim("id", "", "", "abstract", (one,))
 
 
 def test_words() -> None:

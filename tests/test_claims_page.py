@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import toy
 
+from lossboard import claims, paths, protocol, publish
+
 EVIL = "<script>alert(1)</script> \u202e 'quoted'"
 
 
@@ -55,6 +57,37 @@ def test_a_claims_text_is_text(root: Path) -> None:
 def test_every_claim_is_under_its_verdict(root: Path) -> None:
     text = (root / ".lossboard" / "site" / "toy" / "claims.html").read_text("utf-8")
     assert re.findall(r'<h2 id="([a-z-]+)">', text) == ["not-resolved"]
+
+
+def test_both_pages_show_boards_that_contradict_each_other_and_what_a_smaller_track_says() -> None:
+    part = claims.Comparison("dsm", "pal_n", claims.On())
+    claim = claims.Claim("two-minds", "It is more.", "Nobody (2026)", "code", (part,))
+
+    def verdict(track: str, word: str, *tasks: str) -> claims.Verdict:
+        finding = claims.Finding(part, word, 0.01, 0.0, 0.02, tasks=tasks, seeds=5)
+        return claims.Verdict(claim, track, word, (finding,), (track.partition("-")[2],))
+
+    few, many = (
+        verdict("cpu-few", claims.FAILS, "yeast/full", "scene/full"),
+        verdict("cpu-many", "holds", "cal500/full"),
+    )
+    found = claims.Assessment(claim, (verdict("quick-few", claims.HOLDS, "documents/full"), few, many))
+    suite = protocol.load("multilabel")
+    view = {"claims": [found], "suite": suite}
+    templates = publish._templates(paths.root() / "site" / "templates")
+
+    def page(name: str, **own: object) -> str:
+        text = templates.get_template(name).render(own, view=view, suite=suite, up="", top="../")
+        return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", text))
+
+    shown = page("claim.html", found=found, tracks=[(one, None) for one in found.verdicts])
+    assert "Depends on the track" in shown
+    said = "holds on cpu-many; does not hold on cpu-few; holds on quick-few, of fewer datasets"
+    assert f"Tracks contradict each other: {said}." in shown
+    listed = page("claims.html")
+    assert "Depends on the track 1 of 1" in listed
+    assert "cpu-many: cal500; cpu-few: yeast, scene; holds on quick-few" in listed
+    assert "1 of 1; 0 of 1" in listed
 
 
 def test_a_suite_without_claims_links_to_none(tmp_path: Path) -> None:

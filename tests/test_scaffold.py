@@ -1,5 +1,6 @@
 """From an idea to a method that keeps its contract: ``lossboard new`` and ``check`` in a copy of the checkout."""
 
+import json
 import os
 import re
 import shutil
@@ -11,7 +12,7 @@ import pytest
 
 from lossboard import fidelity, paths, scaffold
 from lossboard.errors import UsageError
-from reference.methods import catalogue
+from reference.methods import PACKAGES, catalogue
 
 CHECKOUT = Path(__file__).parents[1]
 COPIED = (
@@ -49,10 +50,12 @@ def _python(root: Path, *args: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_form_keeps_its_contract_once_its_paper_is_named(checkout: Path) -> None:
+    said = {}
     for kind in scaffold.kinds():
         made = _python(checkout, "-m", "lossboard", "new", kind, f"new_{kind}")
         assert made.returncode == 0, made.stderr
         assert f"new_{kind}.py" in made.stdout
+        said[kind] = made.stdout.splitlines()[-1].removeprefix("then: ").split("; ")
     names = " or ".join(f"new_{kind}" for kind in scaffold.kinds())
     contract = ("-m", "pytest", "-q", "-p", "no:xdist", "-k", names, "tests/contract")
     failed = re.findall(r"^FAILED \S+::(\w+)\[", _python(checkout, *contract).stdout, re.MULTILINE)
@@ -64,6 +67,32 @@ def test_every_form_keeps_its_contract_once_its_paper_is_named(checkout: Path) -
     listed = _python(checkout, "-m", "lossboard", "list", "losses").stdout
     assert "new_loss" in listed
     assert "new_correction" in listed
+    for kind, commands in said.items():
+        _commands_work(checkout, f"new_{kind}", *(command.split()[1:] for command in commands))
+
+
+def _commands_work(checkout: Path, id: str, check: list[str], *runs: list[str]) -> None:
+    """What ``new`` ends with: a check, of two kinds done here, and what ranks the method, of which a plan is made."""
+    assert check == ["check", id]
+    for _, *options in runs:
+        planned = _python(checkout, "-m", "lossboard", "plan", *options, "--seeds", "0", "--json")
+        assert json.loads(planned.stdout)["cells"] > 0, planned.stderr
+    if id in ("new_calibrator", "new_multilabel"):
+        checked = _python(checkout, "-m", "lossboard", *check)
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+        assert f"'{id}' keeps the contract of its kind" in checked.stdout
+
+
+def test_a_method_of_any_kind_is_known_to_check() -> None:
+    assert scaffold.CONTRACTS.keys() == PACKAGES.keys()
+    folder = CHECKOUT / "tests" / "contract"
+    assert {name for names in scaffold.CONTRACTS.values() for name in names} == {
+        path.name for path in folder.glob("test_*.py")
+    }
+    told = _python(CHECKOUT, "-m", "lossboard", "check", "temperatur")
+    assert "no method 'temperatur'; did you mean temperature" in told.stderr
+    told = _python(CHECKOUT, "-m", "lossboard", "check", "temperature", "--no-contract")
+    assert "'temperature' is of kind 'calibrator', and a fidelity card is for losses" in told.stderr
 
 
 def test_a_loss_that_breaks_its_contract_is_told_so(checkout: Path) -> None:

@@ -34,6 +34,10 @@ def mmce(logits: Tensor, target: Tensor, *, weight: float = 2.0) -> Tensor:
 
     Lambda is weight, c the confidence, and a is 1 where the prediction is right. The norm is 0 in expectation just for
     calibrated predictions. The range is ours.
+
+    Two things differ from the released code, which adds the double sum without the root and has lambda = 2 for the
+    weighted form ``mmce_w``: here both forms have the root, so that the term is as large as a calibration error, and
+    the same lambda.
     """
     confidence, right = confidence_and_right(logits, target)
     gap = (right - confidence) / len(target)

@@ -1,5 +1,7 @@
 """Correctness-aware calibration (Liu et al., 2024, arXiv:2404.13016)."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -43,7 +45,7 @@ def balance(right: Tensor) -> Tensor:
     return weight / weight.sum() if weight.sum() > 0 else torch.ones_like(weight) / len(weight)
 
 
-@calibrator(accuracy_preserving=True, search={"rate": Range(1e-3, 1e-1, log=True)})
+@calibrator(accuracy_preserving=True, search={"rate": Range(1e-3, 1e-1, log=True)}, tags=("rebalanced",))
 def correctness_aware(
     logits: Tensor,
     target: Tensor,
@@ -65,27 +67,43 @@ def correctness_aware(
 
     With those weights the optimum is calibrated to a population half of which is predicted wrongly: where nearly all
     predictions are right it is much less sure than it should be, with or without a shift of the inputs.
+    ``correctness_aware_plain`` is without them.
 
     As in the released code but for the training: that takes ten epochs of Adam at rate 1e-4 in batches of 1,000 from a
     random temperature, which on a small held-out set stays where it began. Here T begins at 1, and Adam takes a number
     of steps (steps, not tuned as rate is: more of them change little) over all samples at once.
     """
+    return fitted(logits, target, balance, copies=copies, generator=generator, rate=float(rate), steps=float(steps))
+
+
+def fitted(
+    logits: Tensor,
+    target: Tensor,
+    weigh: Callable[[Tensor], Tensor],
+    *,
+    copies: Tensor,
+    generator: torch.Generator,
+    rate: float,
+    steps: float,
+) -> Calibrated:
+    """The map of ``correctness_aware`` with other weights: those (N, 1) that ``weigh`` gives right predictions (N, 1),
+    which are 1, and wrong ones, which are 0."""
     z = logits.double()
     largest, predicted = z.max(1, keepdim=True)
     right = (predicted == target[:, None]).double()
-    below, weight, x = z - largest, balance(right), features(z, copies)
+    below, weight, x = z - largest, weigh(right), features(z, copies)
     weights = _begin(x.shape[1], generator)
-    adam = torch.optim.Adam(weights, lr=float(rate))
+    adam = torch.optim.Adam(weights, lr=rate)
     with torch.enable_grad():
-        for _ in range(round(float(steps))):
+        for _ in range(round(steps)):
             adam.zero_grad()
             t = temperatures(x, weights)
             t.backward(slope(below, t.detach(), right, weight))
             adam.step()
-    fitted = [part.detach() for part in weights]
+    found = [part.detach() for part in weights]
 
     def calibrated(new: Tensor, *, copies: Tensor) -> Tensor:
-        return torch.log_softmax(new.double() / temperatures(features(new.double(), copies), fitted), 1)
+        return torch.log_softmax(new.double() / temperatures(features(new.double(), copies), found), 1)
 
     return calibrated
 

@@ -29,7 +29,8 @@ def kernel_ece(log_p: Tensor, target: Tensor, bandwidth: float | None = None) ->
 
     Args:
         log_p: (N, C), target: (N,).
-        bandwidth: of the Beta kernel; None for the one of largest leave-one-out likelihood of the confidences.
+        bandwidth: of the Beta kernel; None for the one of largest leave-one-out likelihood of the confidences, or of
+            1,000 quantiles of them where there are more.
     """
     confidence, right = top_label(log_p, target)
     if len(confidence) < 2:
@@ -106,7 +107,8 @@ def _split(lower: Tensor, upper: Tensor, weights: Tensor) -> Tensor:
 
 
 def best_bandwidth(confidence: Tensor) -> float:
-    """The bandwidth of largest leave-one-out likelihood of up to 1,000 quantiles of the confidences (N,)."""
+    """The bandwidth of largest leave-one-out likelihood of the confidences (N,), of more than 1,000 that of as many
+    quantiles: they lie nowhere as close together as confidences may, so that it is wider."""
     ordered = confidence.sort().values
     chosen = ordered[torch.linspace(0, len(ordered) - 1, min(len(ordered), SAMPLES)).long()]
 

@@ -169,6 +169,7 @@ CLAIMS = (
         "Their evidence is on images; the copies of tables here are the rows with a little noise. Their objective "
         "gives right and wrong predictions half of the weight each, so that its optimum is calibrated to a population "
         "half of which is wrong; their training of few small steps does not come near it on held-out sets as small as "
-        "these, and ours, of 100 steps over all rows at rate 0.03, does.",
+        "these, and ours, of 100 steps over all rows at rate 0.03, does. `correctness_aware_plain` is the same without "
+        "those weights.",
     ),
 )

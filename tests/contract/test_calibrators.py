@@ -17,10 +17,13 @@ def matching(condition):
     return pytest.mark.parametrize("method", [pytest.param(m, id=m.id) for m in CALIBRATORS.values() if condition(m)])
 
 
-def sample(rows=400, classes=5, *, seed=0, sharper=2.0, shifted=0.0, dtype=torch.float64):
-    """Logits (N, C) that are too sharp by this factor, each class shifted; targets drawn from what they should be."""
+def sample(rows=400, classes=5, *, seed=0, size=1.5, sharper=2.0, shifted=0.0, dtype=torch.float64):
+    """Logits (N, C) that are too sharp by this factor, each class shifted; targets drawn from what they should be.
+
+    Of the size depends how often the prediction is right.
+    """
     g = torch.Generator().manual_seed(seed)
-    logits = 1.5 * torch.randn(rows, classes, generator=g, dtype=torch.float64)
+    logits = size * torch.randn(rows, classes, generator=g, dtype=torch.float64)
     target = torch.multinomial(logits.softmax(1), 1, generator=g)[:, 0]
     return (sharper * logits + shifted * torch.linspace(-1, 1, classes).double()).to(dtype), target
 
@@ -180,11 +183,36 @@ def test_too_sharp_predictions_get_better(method):
     assert gap(after, labels) < gap(before, labels) / 2
 
 
+SURE = 6.0  # size of logits of which 86 % are right
+
+
+def change_of_calibrated(method, size=1.5):
+    """What becomes of the probabilities (N, C) of new samples where nothing is to be done, in the mean."""
+    (logits, target), (new, _) = (sample(n, seed=k, size=size, sharper=1.0) for k, n in enumerate((3000, 400)))
+    return (calibrated(method, logits, target, new).exp() - new.softmax(1)).abs().mean()
+
+
 @every_calibrator
 def test_calibrated_predictions_stay_nearly_as_they_are(method):
-    (logits, target), (new, _) = sample(3000, sharper=1.0), sample(seed=1, sharper=1.0)
-    change = calibrated(method, logits, target, new).exp() - new.softmax(1)
-    assert change.abs().mean() < 0.05
+    """Of which 57 % are right."""
+    assert change_of_calibrated(method) < 0.05
+
+
+@matching(lambda m: "rebalanced" not in m.tags)
+def test_calibrated_predictions_stay_nearly_as_they_are_where_most_are_right(method):
+    assert change_of_calibrated(method, SURE) < 0.05
+
+
+@matching(lambda m: "rebalanced" in m.tags)
+def test_what_is_rebalanced_is_less_sure_where_most_are_right(method):
+    """The one exception, declared by the tag: a fit that gives right and wrong predictions half of the weight each, as
+    the method's paper and code have it, is calibrated to a population half of which is predicted wrongly."""
+    logits, target = sample(3000, size=SURE, sharper=1.0)
+    accuracy = (logits.argmax(1) == target).double().mean()
+    assert accuracy > 0.8
+    assert calibrated(method, logits, target, logits).amax(1).exp().mean() < accuracy - 0.05
+    assert change_of_calibrated(method, SURE) > 0.05
+    assert any("less sure than it should be" in remark for remark in method.remarks), "and its page says so"
 
 
 @every_calibrator

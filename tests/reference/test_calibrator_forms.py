@@ -321,14 +321,26 @@ def test_the_slope_of_the_correctness_aware_loss():
     close(ca.balance(torch.ones(4, 1).double()), torch.full((4, 1), 0.25), 1e-12)
 
 
-def test_correctness_aware_tells_by_the_copies():
+def test_without_weights_the_confidence_is_as_often_right_as_it_says():
+    """Logits of which nine in ten are right, all alike: the weighted optimum is one half, the plain one nine tenths."""
+    logits = torch.tensor([[2.0, 0.0, 0.0]], dtype=torch.float64).repeat(1000, 1)
+    target = (torch.arange(1000) % 10 == 0).long()
+    copies = logits.expand(3, -1, -1)
+    for name, expected in (("correctness_aware", 0.5), ("correctness_aware_plain", 0.9)):
+        draw = torch.Generator().manual_seed(0)
+        fitted = CALIBRATORS[name](logits, target, copies=copies, generator=draw, steps=1000)
+        close(fitted(logits, copies=copies).exp()[:, 0], torch.full((1000,), expected), 0.01)
+
+
+@pytest.mark.parametrize("name", ["correctness_aware", "correctness_aware_plain"])
+def test_correctness_aware_tells_by_the_copies(name):
     """Predictions whose copies disagree are wrong: their temperature is larger, and confidences part."""
     logits, _ = random(1000)
     predicted = logits.argmax(1)
     wrong = torch.arange(1000) % 2 == 0
     target = torch.where(wrong, (predicted + 1) % 7, predicted)
     copies = torch.where(wrong[:, None], logits.roll(1, 1), logits).expand(3, -1, -1)
-    fitted = CALIBRATORS["correctness_aware"](logits, target, copies=copies, generator=torch.Generator().manual_seed(0))
+    fitted = CALIBRATORS[name](logits, target, copies=copies, generator=torch.Generator().manual_seed(0))
     confidence = fitted(logits, copies=copies).amax(1).exp()
     plain = logits.amax(1).exp()
     assert confidence[wrong].mean() < plain[wrong].mean() - 0.2

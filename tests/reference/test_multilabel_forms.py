@@ -377,10 +377,23 @@ def test_soft_top_of_a_steep_slope_marks_the_top():
 def test_stk_takes_the_mean_over_present_labels():
     logits, target = batch(labels=9)
     expected = -(target * log_soft_top(logits, 5.0, 2.0)).sum(-1) / target.sum(-1).clamp(min=1)
-    close(LOSSES["stk"](logits, target), expected)
-    assert LOSSES["stk"](logits, target)[0] == 0
+    close(LOSSES["stk"](logits, target, k=5.0), expected)
+    assert LOSSES["stk"](logits, target, k=5.0)[0] == 0
     few = logits[:, :4], target[:, :4]
-    close(LOSSES["stk"](*few), LOSSES["stk"](*few, k=3.0))
+    close(LOSSES["stk"](*few, k=5.0), LOSSES["stk"](*few, k=3.0))
+
+
+def test_stk_cuts_after_as_many_labels_as_are_present():
+    """One present label is asked to be the first; with k = 5 of 6 labels to be among the first five."""
+    logits, target = batch(labels=6)
+    found, count = LOSSES["stk"](logits, target), target.sum(-1)
+    for k in range(1, 6):
+        close(found[count == k], LOSSES["stk"](logits, target, k=float(k))[count == k])
+    assert found[count == 0].eq(0).all()
+    close(found[count == 6], LOSSES["stk"](logits, target, k=5.0)[count == 6])
+    one = torch.tensor([[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]]).double(), torch.tensor([[1.0, 0, 0, 0, 0, 0]]).double()
+    assert LOSSES["stk"](*one) > 5
+    assert LOSSES["stk"](*one, k=5.0) < 1.5
 
 
 def test_soft_sort_of_a_low_temperature_is_the_permutation():

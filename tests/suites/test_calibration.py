@@ -1,5 +1,6 @@
 """The calibration suite: methods, rows and labels, networks that are shared, and golden cells."""
 
+import math
 import tomllib
 from collections import Counter
 from dataclasses import replace
@@ -11,7 +12,7 @@ import torch
 
 import suites.calibration as calibration
 from lossboard import artifacts, board, environment, protocol, run, sources
-from lossboard.data import Dataset, load
+from lossboard.data import Dataset, load, pins
 from lossboard.problem import Outcome, stream
 from reference.methods import MethodError, UnknownMethod, calibrated, catalogue, find
 from reference.metrics.predictions import top_label
@@ -82,7 +83,8 @@ def test_what_cannot_be_composed() -> None:
 def test_given_predictions_are_for_what_needs_nothing_else() -> None:
     track = SUITE.track("predictions")
     entered = {cell.method for cell in SUITE.cells(track, METHODS)}
-    assert entered == catalogue("calibrator").keys() - {"none", "correctness_aware"} | {"ce"}
+    need_copies = {"correctness_aware", "correctness_aware_plain"}
+    assert entered == catalogue("calibrator").keys() - {"none"} - need_copies | {"ce"}
     assert all(cell.params.keys() == set(METHODS[cell.method].defaults) for cell in SUITE.cells(track, METHODS))
 
 
@@ -160,6 +162,14 @@ def test_images_keep_their_own_rows_alone() -> None:
     assert torch.cat(list(problem.kept.values())).sort().values.tolist() == list(range(600, len(problem.features)))
 
 
+def test_the_readme_says_how_wide_networks_are() -> None:
+    text = Path(calibration.__file__).with_name("README.md").read_text("utf-8")
+    for name in ("digits", "letter", "satimage"):
+        task = next(task for task in SUITE.tasks.values() if task.dataset == name)
+        assert (task.model.kind, task.model.layers, task.model.width) == ("mlp", 2, 0)
+        assert f"{min(math.prod(pins()[name].shape), pins()[name].classes)} on {name}" in text
+
+
 # -- units, networks, records -----------------------------------------------------------------------------------------
 
 
@@ -230,10 +240,11 @@ def test_outputs_that_are_no_numbers_are_a_diverged_network() -> None:
     assert networks._tensors(replace(outcome, outputs={"val": torch.zeros(1, 2)})).keys() == {"bits", "seconds", "val"}
 
 
-def test_the_correctness_aware_calibrator_sees_copies() -> None:
-    (record,) = measured(cells(["correctness_aware"], [0]))
-    assert record.status == "ok"
-    assert record.metrics["changed"] == 0
+def test_the_correctness_aware_calibrators_see_copies() -> None:
+    weighted, plain = measured(cells(["correctness_aware", "correctness_aware_plain"], [0]))
+    assert weighted.status == plain.status == "ok"
+    assert weighted.metrics["changed"] == plain.metrics["changed"] == 0
+    assert plain.metrics["ece"] < weighted.metrics["ece"] / 2, "nine in ten predictions are right"
 
 
 def test_a_diverged_network_is_a_result_of_all_its_methods() -> None:
@@ -309,7 +320,11 @@ def test_charts_and_their_tables() -> None:
     ]
     tuned = board.build(SUITE, QUICK, found, "default")
     entries = entries_of(QUICK, tuned, tuned, found)
-    drawn = {figure.name for figure in charts.figures(QUICK, tuned, entries)}
+    figures = charts.figures(QUICK, tuned, entries)
+    drawn = {figure.name for figure in figures}
+    biases = [figure.caption for figure in figures if "-bias-" in figure.name]
+    assert len(biases) == 2
+    assert all("beyond 1,000 samples by that of as many quantiles" in caption for caption in biases)
     assert drawn >= {"quick-reliability-digits-clean", "quick-reliability-digits-train-0.3", "quick-risk"}
     tables = {table.name: table for table in charts.tables(QUICK, tuned, entries)}
     assert len(tables["quick-risks"].rows) == 50

@@ -13,8 +13,8 @@ from lossboard.data import load, pins
 from lossboard.problem import MultiLabel, Problem
 from reference.partial import KINDS
 from reference.tails import exponential, sizes
-from suites.multilabel.charts import DENSITY
-from suites.multilabel.claims import CLAIMS
+from suites.multilabel.claims import CLAIMS, DENSE, SPARSE
+from suites.multilabel.density import DENSITY
 
 SUITE = protocol.load("multilabel")
 METHODS = run.suite_methods(SUITE)
@@ -140,9 +140,23 @@ def test_units_are_fleets_whose_runs_have_rows_alike() -> None:
 def test_claims_are_about_tasks_and_methods_that_there_are() -> None:
     for claim in CLAIMS:
         for part in claim.parts:
-            assert any(part.on.holds(task) for task in SUITE.tasks.values()), claim.id
+            for on in (part.on, part.beyond or part.on):
+                assert any(on.holds(task) for task in SUITE.tasks.values()), claim.id
             assert {part.ours, part.other} <= METHODS.keys(), claim.id
             assert not part.metric or part.metric in SUITE.metrics.columns, claim.id
+
+
+def test_sets_whose_rows_have_few_labels_are_told_apart_by_their_densities() -> None:
+    board = [task.dataset for task in SUITE.track("cpu-multilabel").tasks]
+    sparse, dense = ({*on.datasets} & {*board} for on in (SPARSE, DENSE))
+    assert sparse == {"birds", "enron", "medical", "genbase", "tmc2007_500"}
+    assert sparse | dense == {*board}, "a difference of gains is judged on the one board that has both"
+
+
+def test_the_claim_of_decoupled_softmax_is_about_many_labels() -> None:
+    (part,) = next(claim for claim in CLAIMS if claim.id == "dsm-over-softmax").parts
+    judged = {task.dataset for task in SUITE.tasks.values() if part.on.holds(task)}
+    assert judged == {"cal500", "bibtex", "corel5k", "delicious"}
 
 
 def measured(method: str, name: str, seed: int, beside: int = 0) -> dict[str, object]:
