@@ -20,7 +20,8 @@ def awq(network: nn.Module, inputs: Tensor, *, grid: Grid) -> dict[str, Packed]:
 
     The power of the inputs' mean magnitude is searched for each layer, then the range of each group is shrunk where it
     lessens the error of its share of the outputs. Our reading: a block is one layer, and the factors of its columns are
-    stored with it instead of in the layer before, which need not be linear.
+    stored with it instead of in the layer before, which need not be linear; both ends of a range are shrunk alike and
+    zero stays in it, where the authors clip symmetrically, and no layer is left out of that.
 
     $$ \\hat W = Q(W \\, \\mathrm{diag}(s)) \\, \\mathrm{diag}(s)^{-1}, \\quad
        s_j = (\\mathrm{mean}_t |X_{tj}|)^\\alpha $$

@@ -75,7 +75,8 @@ def dhkd(
     it does not look at; returns packed weights and the other parameters.
 
     The network's own head learns from the targets, another one, which is thrown away, from the full network's logits,
-    class by class; the layers before serve both. The other head starts as the first. The weight is our reading.
+    class by class; the layers before serve both. The other head starts with the weights of the first, and has no bias.
+    The weight is our reading.
 
     $$ \\ell(z, y) + \\alpha \\sum_k \\mathrm{KL}\\left( \\sigma(t_k) \\,\\Vert\\, \\sigma(a_k) \\right) $$
     """
