@@ -240,6 +240,9 @@ def main() -> None:
     shape = SHAPES[given.shape]
     control, known = ("bce", catalogue("multilabel")) if shape.sets else ("ce", catalogue("loss"))
     ids = [id for id in known if simple(known[id])] if given.losses == "all" else given.losses.split(",")
+    odd = [id for id in ids if id and (id not in known or not simple(known[id]))]
+    if odd:
+        ask.error(f"{', '.join(odd)}: a tight loop is written for losses of logits and target alone, of the catalogue")
     print(f"{given.shape}: run-epochs a processor second, R = {given.runs}, compiler {compiler.described()};")
     print(f"medians of {given.rounds} rounds (lowest and highest ratio of a round)")
     print(f"{'loss':20} {'script':>8} {'tight':>8} {'fleet':>8} {'ratio':>7}", flush=True)
