@@ -51,6 +51,14 @@ def test_what_has_nothing_to_fold_is_copied():
     assert all(torch.equal(a, b) for a, b in zip(copy.parameters(), model.parameters(), strict=True))
 
 
+def test_normalisation_that_is_no_part_of_a_convolution_is_refused():
+    with pytest.raises(ValueError, match="is left"):
+        folded(nn.Sequential(nn.BatchNorm2d(1), nn.Conv2d(1, 2, 3)))
+    model = resnet().train()
+    folded(model)
+    assert model.training, "what it is given stays as it is"
+
+
 def test_statistics_of_batches_are_gathered_while_it_trains():
     model, g = ResNet(1, 3, seeded(), (1, 1, 1), width=4), seeded(3)
     x = 5 + torch.randn(64, 1, 8, 8, generator=g)
