@@ -9,8 +9,8 @@ from torch.fx.experimental.optimization import fuse
 def folded(network: nn.Module) -> nn.Module:
     """The same function of a network in evaluation mode: a copy whose batch normalisations are in the convolutions.
 
-    Without any, a copy of the network as it is. What kept networks and their records are of: whoever changes this raises
-    the suite's ``version``.
+    Without any, a copy of the network as it is. No record's source names this: whoever changes it raises the suite's
+    ``version``.
 
     $$ w \\leftarrow \\frac{\\gamma}{\\sqrt{\\sigma^2 + \\epsilon}} w, \\quad
        b \\leftarrow \\beta - \\frac{\\gamma \\mu}{\\sqrt{\\sigma^2 + \\epsilon}} $$
