@@ -1,8 +1,13 @@
 """The passes over one row of float32 that softmax, log-sum-exp and cross-entropy are made of, in vectors.
 
-A row is an address and a count. Its *state* is (m, s): the maximum, and the sum of exp(x - m) in float64, so that
-log-sum-exp is m + log s (Milakov & Gimelshein 2018, arXiv:1805.02867). A row with NaN or +inf has s = NaN; one of
--inf alone, 0. Sums run in float32 lanes and are flushed to float64 every BLOCK elements.
+A row is an address and a count. Its *state* is (m, s): about the maximum, at most 70 below it, and the sum of
+exp(x - m) in float64, so that log-sum-exp is m + log s (Milakov & Gimelshein 2018, arXiv:1805.02867). A row with NaN or
++inf has s = NaN; one of -inf alone, 0. Sums run in float32 lanes and are flushed to float64 every BLOCK elements.
+
+What bounds a sum of exp is neither memory nor the count of multiplications but every operation of the two pipes that
+multiply and compare (of AMD's Zen 4, where a maximum is one of theirs). So with AVX-512 a block is summed without a
+maximum and without care for odd logits, relative to the maximum of the row's first block; where its sum is no number
+from 0 to LARGE, the careful pass does it again, and what follows.
 
 exp(x - m) / s is written as p(t) 2^(n - e) from x itself (Dukhan & Ablavatski 2020, arXiv:2001.04438): the float32
 difference x - m alone would cost the small results up to 4e-6. Rows whose maximum is beyond FAR are shifted first.
@@ -16,6 +21,7 @@ import numpy as np
 from numba import njit
 
 from kernels.vectors import (
+    AVX512,
     BYTES,
     C1,
     C2,
@@ -38,6 +44,7 @@ from kernels.vectors import (
     load_first,
     maximum,
     nearest,
+    ordinary_exp,
     scale,
     splat,
     store,
@@ -51,6 +58,7 @@ LOWEST = np.float32(np.finfo(np.float32).min)
 NOTHING = np.float32(-np.inf)  # what fills the lanes beyond the end
 FAR = 65536.0 if FMA else 0.0
 LN2 = math.log(2)
+LARGE = 1e30  # a sum of a block relative to m is less where no logit is 70 above m
 
 
 @njit(inline="always")
@@ -79,8 +87,8 @@ def row_max(src, n):  # type: ignore[no-untyped-def]
 
 
 @njit
-def sum_exp(src, n, m):  # type: ignore[no-untyped-def]
-    """Sum of exp(x - m), float64, for m >= the maximum."""
+def _careful_sum(src, n, m):  # type: ignore[no-untyped-def]
+    """Sum of exp(x - m), float64, of any logits, for m >= the maximum."""
     shift = splat(m)
     s = 0.0
     i = 0
@@ -100,8 +108,8 @@ def sum_exp(src, n, m):  # type: ignore[no-untyped-def]
 
 
 @njit
-def state(src, n):  # type: ignore[no-untyped-def]
-    """(m, s) of a row in one pass: each lane keeps its own maximum, and a sum relative to it."""
+def _careful_state(src, n):  # type: ignore[no-untyped-def]
+    """The state of a row of any logits in one pass: each lane keeps its own maximum, and a sum relative to it."""
     m, s = LOWEST, 0.0
     top = splat(LOWEST)
     i = 0
@@ -130,6 +138,56 @@ def state(src, n):  # type: ignore[no-untyped-def]
         peak = largest(top)
         part = total(((a + b) + (c + d)) * exp(top - splat(peak)))
         m, s = merged(m, s, peak, part)
+    return m, s
+
+
+@njit
+def _block_sum(src, n, m):  # type: ignore[no-untyped-def]
+    """Sum of exp(x - m) of at most BLOCK ordinary logits, float64; of others it is right or not in [0, LARGE)."""
+    shift = splat(m)
+    a = b = c = d = splat(np.float32(0))
+    i = 0
+    while i + 4 * LANES <= n:
+        at = src + 4 * i
+        a, b = a + ordinary_exp(load(at) - shift), b + ordinary_exp(load(at + BYTES) - shift)
+        c, d = c + ordinary_exp(load(at + 2 * BYTES) - shift), d + ordinary_exp(load(at + 3 * BYTES) - shift)
+        i += 4 * LANES
+    while i < n:
+        a = a + exp(load_first(src + 4 * i, n - i, NOTHING) - shift)
+        i += LANES
+    return total((a + b) + (c + d))
+
+
+@njit
+def sum_exp(src, n, m):  # type: ignore[no-untyped-def]
+    """Sum of exp(x - m), float64, for m >= the maximum."""
+    s = 0.0
+    i = 0
+    while AVX512 and i < n:
+        stop = min(i + BLOCK, n)
+        part = _block_sum(src + 4 * i, stop - i, m)
+        if not 0.0 <= part < LARGE:
+            break
+        s += part
+        i = stop
+    return s + _careful_sum(src + 4 * i, n - i, m)
+
+
+@njit
+def state(src, n):  # type: ignore[no-untyped-def]
+    """(m, s) of a row in one pass."""
+    if not AVX512:
+        return _careful_state(src, n)
+    m, s = row_max(src, min(n, BLOCK)), 0.0
+    i = 0
+    while i < n:
+        stop = min(i + BLOCK, n)
+        part = _block_sum(src + 4 * i, stop - i, m)
+        if not 0.0 <= part < LARGE:
+            m2, s2 = _careful_state(src + 4 * i, n - i)
+            return merged(m, s, m2, s2)
+        s += part
+        i = stop
     return m, s
 
 

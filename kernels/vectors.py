@@ -327,6 +327,7 @@ def largest(a):  # type: ignore[no-untyped-def]
 # Ablavatski 2020 (arXiv:2001.04438). ln 2 is in two parts; the first has so few bits that x - n LN2_HIGH is exact.
 LOG2E = np.float32(float.fromhex("0x1.715476p+0"))
 LN2_HIGH = np.float32(float.fromhex("0x1.62E43p-1"))
+LN2_ROUNDED = np.float32(np.log(2))  # off by 3e-9 of itself
 LN2_LOW = np.float32(float.fromhex("-0x1.05C61p-29"))
 C1 = np.float32(float.fromhex("0x1.FFFFF6p-1"))
 C2 = np.float32(float.fromhex("0x1.FFFDC6p-2"))
@@ -350,3 +351,15 @@ def exp(x):  # type: ignore[no-untyped-def]
     """exp(x) for x <= 88, within 3 units in the last place."""
     m, n = halves(maximum(splat(DEEP), x))
     return scale(m, n)
+
+
+@njit(inline="always")
+def ordinary_exp(x):  # type: ignore[no-untyped-def]
+    """exp(x) for |x| < 10^6, as near, in three operations less; with AVX-512 alone.
+
+    Beyond, infinities included, it is right, or NaN, infinite or negative.
+    """
+    n = nearest(x * splat(LOG2E))
+    t = fma(n, splat(-LN2_ROUNDED), x)
+    p = fma(fma(fma(splat(C5), t, splat(C4)), t, splat(C3)), t, splat(C2))
+    return scale(fma(fma(p, t, splat(C1)), t, splat(np.float32(1.0))), n)

@@ -88,6 +88,26 @@ def test_one_odd_value_anywhere_in_a_row(impl, place, value):
 
 
 @every
+@pytest.mark.parametrize("rise", [20.0, 69.0, 71.0, 120.0, 1e4])
+def test_rows_that_rise_behind_their_first_block(impl, rise):
+    x = drawn(3 * 4096 + 37)
+    x[4096:] += rise
+    assert relative_error(kernels.softmax(x, impl=impl), x) < (1e-5 if impl == "eager" else 1e-6)
+    assert relative_error(kernels.softmax(x.flip(0), impl=impl), x.flip(0)) < (1e-5 if impl == "eager" else 1e-6)
+
+
+@every
+@pytest.mark.parametrize("mask", [-1e4, -1e9, -1e30, torch.finfo(torch.float32).min, -INF])
+@pytest.mark.parametrize("first", [0, 5000, 12300])
+def test_masked_rows(impl, mask, first):
+    x = drawn(3 * 4096 + 37)
+    x[first::3] = mask
+    y = kernels.softmax(x, impl=impl)
+    assert (y[first::3] == 0).all()
+    assert relative_error(y, x) < (1e-5 if impl == "eager" else 1e-6)
+
+
+@every
 def test_small_results_keep_their_relative_error(impl):
     x = torch.linspace(-80, 4, 5000)
     assert relative_error(kernels.softmax(x, impl=impl), x) < (5e-6 if impl == "eager" else 1e-6)
