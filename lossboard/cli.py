@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lossboard.board import Board
     from lossboard.data import Status
     from lossboard.records import Record
+    from lossboard.reproduced import Reproduction
     from reference.methods import Method
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -689,19 +690,29 @@ def reproduce(
             "nothing to reproduce: no published record of such cells" + (" by this machine" * suite.alone)
         )
     chosen = reproduction.drawn(found, sample, draw)
+    _announce_data(suite, reproduction.cells(suite, chosen))
     said = provenance(suite.alone)
     pool, count = (alone, 1) if suite.alone else (loky, jobs or default_jobs())
     again = reproduction.reproduce(suite, chosen, said, pool, count)
-    done = list(bar(again, suite.name, total=len(chosen), console=show.console, transient=True))
+    done: list[Reproduction] = []
+    try:
+        for each in bar(again, suite.name, total=len(chosen), console=show.console, transient=True):
+            done.append(each)
+    finally:  # what was measured before an error is shown and kept all the same
+        if done:
+            _say_reproduced(done, len(found))
+        if done and keep:
+            show.console.print(str(reproduced.keep(suite, done, said).relative_to(paths.root())), soft_wrap=True)
+    if wrong := reproduction.off(suite, done):
+        raise CheckFailed(wrong)
+
+
+def _say_reproduced(done: list[Reproduction], among: int) -> None:
     show.console.print(show.reproductions_table(done), soft_wrap=not show.console.is_terminal)
     for reason, number in Counter(reason for each in done for reason in each.reasons).most_common():
         show.console.print(f"{reason} ({number} of {len(done)})", soft_wrap=True)
     verdicts = Counter(each.verdict for each in done)
-    show.console.print(f"{len(done)} of {len(found):,} cells: " + ", ".join(f"{n} {v}" for v, n in verdicts.items()))
-    if keep:
-        show.console.print(str(reproduced.keep(suite, done, said).relative_to(paths.root())), soft_wrap=True)
-    if wrong := reproduction.off(suite, done):
-        raise CheckFailed(wrong)
+    show.console.print(f"{len(done)} of {among:,} cells: " + ", ".join(f"{n} {v}" for v, n in verdicts.items()))
 
 
 @app.command()

@@ -35,15 +35,24 @@ def reproduce(
     """Measure the cells of these records again, each alone in its unit.
 
     Raises:
-        UsageError: a record is of a task that the suite no longer pins.
+        UsageError: a record is of a task that the suite no longer pins, or a worker died.
     """
-    cells = [_cell(suite, record) for record in found]
-    theirs = dict(zip((cell.key for cell in cells), found, strict=True))
+    own = cells(suite, found)
+    theirs = dict(zip((cell.key for cell in own), found, strict=True))
     try:
-        for again in pool(functools.partial(_again, suite.name), cells, jobs):
+        for again in pool(functools.partial(_again, suite.name), own, jobs):
             yield compared(suite, theirs[again.key], again, provenance.env)
     except WorkerDied as death:
         raise UsageError(f"a worker process died ({death}); reproduce fewer cells at a time, with --sample") from death
+
+
+def cells(suite: Suite, found: Iterable[Record]) -> list[Cell]:
+    """What these records are of.
+
+    Raises:
+        UsageError: a task that the suite no longer pins.
+    """
+    return [_cell(suite, record) for record in found]
 
 
 def _cell(suite: Suite, record: Record) -> Cell:

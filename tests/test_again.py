@@ -95,6 +95,15 @@ def test_a_cell_that_fails_now_differs_and_says_why(root: Path) -> None:
     assert "ok then, oom now: MemoryError" in found.stdout
 
 
+def test_what_was_reproduced_before_a_worker_died_is_shown_and_kept(root: Path) -> None:
+    (root / "two-3").write_text("die")
+    found = toy.call(root, "reproduce", "toy", "--sample", "100", "--jobs", "1", "--draw", "1", "--keep")
+    assert found.returncode == 2
+    assert "a worker process died" in found.stderr
+    (kept,) = (root / "results" / "reproductions" / "toy").glob("*.jsonl")
+    assert len(kept.read_text().splitlines()) - 1 == int(re.search(r"(\d+) of \d+ cells: \1 bitwise", found.stdout)[1])
+
+
 def test_what_is_not_published_cannot_be_reproduced(root: Path) -> None:
     assert "no track 'slow'" in toy.call(root, "reproduce", "toy", "--track", "slow").stderr
     for path in (root / "results" / "toy" / "two").glob("*.jsonl"):

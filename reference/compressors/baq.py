@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from reference.compressors.gptq import rounded
-from reference.compressors.grid import Grid, codes, grouped
+from reference.compressors.grid import SMALLEST, Grid, codes, grouped
 from reference.compressors.layers import in_turn, layers, moments, weight
-from reference.compressors.packing import Columnwise, Packed, column_scales
+from reference.compressors.packing import MIDDLE, Columnwise, Packed, column_bytes, column_scales
 from reference.compressors.solver import by_columns, factor
 from reference.methods import compressor
 
@@ -20,8 +20,9 @@ def baq(network: nn.Module, inputs: Tensor, *, grid: Grid, theta: float = 1.95) 
     packed weights.
 
     A first GPTQ with equal bits says what each column loses. The number of levels is whole, no power of two, at most
-    256; a column of one level is zero. The mean of its logarithm over a layer is at most the grid's bits: the authors'
-    code rounds, and may exceed it. Ranges are those of the rows.
+    256; a column of one level is zero. Levels are as many as a file may hold that is no longer than GPTQ's with the
+    grid's bits, the numbers of levels included: the authors' code asks for that mean of R, rounds, and may exceed it.
+    Ranges are those of the rows.
 
     $$ R_j = \\bar R + \\tfrac{1}{\\theta} \\log_2 \\frac{L_j}{\\left( \\prod_k L_k \\right)^{1/d}} $$
     """
@@ -30,28 +31,28 @@ def baq(network: nn.Module, inputs: Tensor, *, grid: Grid, theta: float = 1.95) 
     def compress(name: str, w: Tensor, x: Tensor) -> Packed:
         h = moments(x)
         _, _, losses = rounded(w, h, grid)
-        return _solved(w, h, allocated(losses, grid.bits, theta), grid, weight(own[name]).shape)
+        return _solved(w, h, allocated(losses, len(w), grid.bits, theta), grid, weight(own[name]).shape)
 
     return in_turn(network, inputs, compress)
 
 
-def allocated(losses: Tensor, bits: float, theta: float = 1.95) -> Tensor:
-    """Levels (d,), int64, of columns with these losses (d,): the most whose mean of log2 is at most ``bits``."""
+def allocated(losses: Tensor, rows: int, bits: int, theta: float = 1.95) -> Tensor:
+    """Levels (d,), int64, of columns with these losses (d,): the most that ``bits`` a weight can write.
+
+    ``rows`` (o) decides what the numbers of levels themselves weigh.
+    """
+    most = -(-rows * len(losses) * bits // 8)
     logs = (losses.double() + EPSILON).log2()
     wanted = bits + (logs - logs.mean()) / theta
-    low, high = -20.0, 20.0  # what is added to all: -20 leaves one level each, at 20 each has the most
+    low, high = -40.0, 20.0  # what is added to all: at first each has one level, at last the most
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if _bits(_levels(wanted + middle)) <= bits else (low, middle)
+        low, high = (middle, high) if column_bytes(_levels(wanted + middle) - 1, rows) <= most else (low, middle)
     return _levels(wanted + low)
 
 
 def _levels(bits: Tensor) -> Tensor:
     return torch.round(2**bits).clamp(1, MOST).long()
-
-
-def _bits(levels: Tensor) -> float:
-    return float(levels.double().log2().mean())
 
 
 def _solved(w: Tensor, h: Tensor, levels: Tensor, grid: Grid, shape: torch.Size) -> Columnwise:
@@ -61,8 +62,9 @@ def _solved(w: Tensor, h: Tensor, levels: Tensor, grid: Grid, shape: torch.Size)
     if grid.symmetric:
         high = torch.maximum(-low, high)
         low = -high
-    low, high, most = low.half().float(), high.half().float(), (levels - 1).to(torch.uint8)
-    step, zero = column_scales(low, high, most, w.shape, grid.group)
+    span, most = (high - low).clamp(SMALLEST, 65504).half().float(), (levels - 1).to(torch.uint8)
+    place = torch.round(-low / span * 2 * MIDDLE).clamp(0, 2 * MIDDLE)
+    step, zero = column_scales(span, place, most, w.shape, grid.group)
     chosen = torch.zeros(w.T.shape, dtype=torch.uint8)
 
     def decide(j: int, column: Tensor) -> Tensor:
@@ -76,4 +78,4 @@ def _solved(w: Tensor, h: Tensor, levels: Tensor, grid: Grid, shape: torch.Size)
     left = w.clone()
     left[:, dead] = 0
     by_columns(left, r, decide)
-    return Columnwise(chosen.T.contiguous(), most, low, high, grid.group, tuple(shape))
+    return Columnwise(chosen.T.contiguous(), most, span, place, grid.group, tuple(shape), grid.symmetric)

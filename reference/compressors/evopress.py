@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 from reference.compressors.distilled import divergence
 from reference.compressors.gptq import rounded
 from reference.compressors.grid import Grid
-from reference.compressors.layers import inputs_of, layers, matrices, moments, weight, weights_replaced
+from reference.compressors.layers import in_turn, inputs_of, layers, matrices, moments, weight, weights_replaced
 from reference.compressors.packing import Packed, quantized, sparse
 from reference.compressors.pattern import Pattern
 from reference.compressors.sparsegpt import solved
@@ -28,13 +28,15 @@ def evopress(network: nn.Module, inputs: Tensor, *, grid: Grid, generator: Gener
     """Bits are moved between layers as long as the outputs come nearer to the full network's, for a network and inputs
     (N, ...); returns packed weights.
 
-    Every layer is quantised by GPTQ with up to two bits more or fewer, 2 to 8; evolution chooses a number for each. The
-    mean over all weights is at most the grid's bits. It starts from equal bits: 16 offspring in 20 generations.
+    Every layer is quantised by GPTQ with up to two bits more or fewer, 1 to 8; evolution chooses a number for each. The
+    mean over all weights is at most the grid's bits. It starts from equal bits: 16 offspring in 20 generations. Our
+    reading: layers with the chosen bits are then quantised in turn, as gptq does, so that equal bits would give just
+    what gptq gives.
 
     $$ \\min_b \\mathrm{KL}\\left( p \\,\\Vert\\, p_b \\right) \\quad \\text{with} \\quad
        \\sum_\\ell n_\\ell b_\\ell \\le n\\, b $$
     """
-    bits = [b for b in range(grid.bits - 2, grid.bits + 3) if 2 <= b <= 8]
+    bits = [b for b in range(grid.bits - 2, grid.bits + 3) if 1 <= b <= 8]
     forms = [Grid(b, grid.group, grid.symmetric) for b in bits]
     found: dict[str, list[Packed]] = {}
     for name, layer in layers(network).items():
@@ -44,7 +46,13 @@ def evopress(network: nn.Module, inputs: Tensor, *, grid: Grid, generator: Gener
     costs = {name: [w.numel() * b for b in bits] for name, w in matrices(network).items()}
     budget = sum(w.numel() for w in matrices(network).values()) * grid.bits
     chosen = _evolved(network, inputs, found, costs, budget, bits.index(grid.bits), generator)
-    return {f"{name}.weight": found[name][level] for name, level in chosen.items()}
+
+    def compress(name: str, w: Tensor, x: Tensor) -> Packed:
+        form = forms[chosen[name]]
+        own, codes, _ = rounded(w, moments(x), form)
+        return quantized(codes, own, form, weight(layers(network)[name]).shape)
+
+    return in_turn(network, inputs, compress)
 
 
 @compressor(id="evopress_sparse")
@@ -52,7 +60,8 @@ def evopress_sparse(network: nn.Module, inputs: Tensor, *, pattern: Pattern, gen
     """Sparsity is moved between layers as long as the outputs come nearer to the full network's, for a network and
     inputs (N, ...); returns packed weights.
 
-    Every layer is pruned by SparseGPT to seven shares, and evolution chooses one for each, as in evopress.
+    Every layer is pruned by SparseGPT to seven shares, evolution chooses one for each, and layers are then pruned in
+    turn, as in evopress.
 
     $$ \\min_s \\mathrm{KL}\\left( p \\,\\Vert\\, p_s \\right) \\quad \\text{with} \\quad
        \\sum_\\ell n_\\ell (1 - s_\\ell) \\le n\\, (1 - s) $$
@@ -67,7 +76,11 @@ def evopress_sparse(network: nn.Module, inputs: Tensor, *, pattern: Pattern, gen
     start = FACTORS.index(1.0)
     budget = sum(each[start] for each in costs.values())
     chosen = _evolved(network, inputs, found, costs, budget, start, generator)
-    return {f"{name}.weight": found[name][level] for name, level in chosen.items()}
+
+    def compress(name: str, w: Tensor, x: Tensor) -> Packed:
+        return sparse(*solved(w, moments(x), Pattern(shares[chosen[name]])), weight(layers(network)[name]).shape)
+
+    return in_turn(network, inputs, compress)
 
 
 def _evolved(
@@ -120,17 +133,27 @@ def search(
 
 
 def mutated(parent: Genes, costs: Mapping[str, Sequence[int]], budget: int, generator: Generator) -> Genes | None:
-    """A few layers one level up, then others down until the budget is met again; None where that takes too long."""
+    """A few layers one level up, then others down until the budget is met again; None where that takes too long.
+
+    Layers differ in size: what is left of the budget then goes to layers that another level fits, in random order.
+    """
 
     def draw(count: int) -> int:
         return int(torch.randint(count, (1,), generator=generator))
 
+    def spent(genes: Genes) -> int:
+        return sum(costs[name][level] for name, level in genes.items())
+
+    def raised(genes: Genes, name: str) -> Genes:
+        return {**genes, name: min(genes[name] + 1, len(costs[name]) - 1)}
+
     child, names = dict(parent), list(parent)
     for _ in range(1 + min(draw(3), draw(3))):
-        name = names[draw(len(names))]
-        child[name] = min(child[name] + 1, len(costs[name]) - 1)
+        child = raised(child, names[draw(len(names))])
     for _ in range(ATTEMPTS):
-        if sum(costs[name][level] for name, level in child.items()) <= budget:
+        if spent(child) <= budget:
+            while fitting := [up for name in names if spent(up := raised(child, name)) <= budget and up != child]:
+                child = fitting[draw(len(fitting))]
             return child
         name = names[draw(len(names))]
         child[name] = max(child[name] - 1, 0)

@@ -8,11 +8,12 @@ from reference.compressors.layers import layers, matrices, weight
 from reference.compressors.magnitude import global_masks
 from reference.compressors.packing import Packed, sparse
 from reference.compressors.pattern import Pattern
-from reference.compressors.training import Objective, Training, Weights, descend, parameters
+from reference.compressors.training import Objective, Training, Weights, descend, held, parameters
 from reference.methods import compressor
 
 RAMP = 0.75  # of a gradual schedule: the share of the steps in which more and more is cut
 CUTS = 20  # at so many times
+FLAT = 0.2  # of the steps: those of SAM, which take two gradients each
 RADIUS = 0.05  # of SAM
 
 Masks = Mapping[str, Tensor]  # name of a layer -> what is kept of its matrix (o, d)
@@ -63,17 +64,34 @@ def gradual(network: nn.Module, inputs: Tensor, *, pattern: Pattern, training: T
 def sam_pruned(
     network: nn.Module, inputs: Tensor, *, pattern: Pattern, training: Training
 ) -> dict[str, Packed | Tensor]:
-    """A third of the steps looks for a flat minimum before the smallest weights are cut, two thirds train what is left,
-    for a network and inputs (N, ...), which it does not look at; returns packed weights and the other parameters.
+    """A third of the gradients looks for a flat minimum before the smallest weights are cut, two thirds train what is
+    left, for a network and inputs (N, ...), which it does not look at; returns packed weights and the other parameters.
 
-    Sharpness-aware minimisation (Foret et al., ICLR 2021, arXiv:2010.01412) before pruning; its steps cost two
-    gradients each, and a sixth as many are taken, so that all methods have as many gradients.
+    Sharpness-aware minimisation (Foret et al., ICLR 2021, arXiv:2010.01412) before pruning, at a constant rate. Its
+    steps cost two gradients each: five sixths of the steps are taken, so that all methods have as many gradients.
 
     $$ \\min_w \\max_{\\lVert e \\rVert \\le \\rho} \\ell(w + e) $$
     """
-    weights = descend(network, training.of(1 / 6), parameters(network), schedule=lambda _: 1.0, sharpness=RADIUS)
-    masks = global_masks({name: flat(weights, name) for name in layers(network)}, pattern)
-    return pruned(network, masked(network, training.of(2 / 3), weights, masks), masks)
+    masks: Masks = {}
+
+    def cut(current: Weights) -> Masks:
+        return global_masks({name: flat(current, name) for name in layers(network)}, pattern)
+
+    def constrain(current: Weights, done: float) -> Weights:
+        nonlocal masks
+        if done >= FLAT and not masks:
+            masks = cut(current)
+        return under(current, masks)
+
+    weights = descend(
+        network,
+        training.of(1 / (1 + FLAT)),
+        parameters(network),
+        constrain=constrain,
+        schedule=held(FLAT),
+        sharpness=lambda done: RADIUS if done < FLAT else 0.0,
+    )
+    return pruned(network, weights, masks or cut(weights))
 
 
 def masked(

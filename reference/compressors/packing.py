@@ -5,6 +5,7 @@ measured as a network's size is the length of that file. Codes of 2-8 bits lie b
 weight; scales are float16, zero-points a byte, other numbers float32.
 """
 
+import functools
 import json
 import math
 from collections.abc import Mapping
@@ -17,7 +18,8 @@ from torch import Tensor
 
 from reference.compressors.grid import Grid, Scales, spread
 
-WORD = 64  # bits of the words that digits of other bases than powers of two are packed into
+MIDDLE = 127  # of 254: where zero lies in a symmetric span
+WORD = 1024  # bits of the words that digits of any base are packed into: less than one in a hundred is lost
 
 
 class Packed(Protocol):
@@ -83,49 +85,53 @@ class Quantized:
 
 @dataclass(frozen=True)
 class Columnwise:
-    """Codes (o, d) uint8 of which column j has ``levels[j]`` levels, evenly from ``low`` to ``high`` (rows, groups).
+    """Codes (o, d) uint8 of which column j has ``levels[j] + 1`` levels, evenly over a ``span`` (rows, groups).
 
-    Levels are whole and not powers of two: columns are packed as digits of that base. A column of one level is zero.
+    Zero lies ``place`` 254ths of the span above its lower end. Numbers of levels are whole and not powers of two:
+    columns are packed as digits of that base. A column of one level is zero.
     """
 
     codes: Tensor
     levels: Tensor  # (d,) uint8, less one
-    low: Tensor
-    high: Tensor
+    span: Tensor  # numbers of float16
+    place: Tensor  # 0 to 254
     group: int
     shape: tuple[int, ...]
+    symmetric: bool = False  # zero lies in the middle, which is not written
 
     def dense(self) -> Tensor:
-        step, zero = column_scales(self.low, self.high, self.levels, self.codes.shape, self.group)
+        step, zero = column_scales(self.span, self.place, self.levels, self.codes.shape, self.group)
         return torch.where(self.levels == 0, 0.0, step * (self.codes.float() - zero))
 
     def about(self) -> dict[str, Any]:
-        return {"kind": "columnwise", "shape": self.shape, "group": self.group}
+        own = {"group": self.group, "symmetric": self.symmetric, "level_bits": level_bits(self.levels)}
+        return {"kind": "columnwise", "shape": self.shape, **own}
 
     def parts(self) -> list[bytes]:
-        own = [half_bytes(self.low), half_bytes(self.high), self.levels.numpy().tobytes()]
-        return own + [digits_packed(self.codes[:, self.levels == n].flatten(), n + 1) for n in self._kinds()]
+        place = b"" if self.symmetric else self.place.to(torch.uint8).numpy().tobytes()
+        own = [half_bytes(self.span), place, bits_packed(self.levels, level_bits(self.levels))]
+        return own + [digits_packed(self.codes[:, self.levels == n].flatten(), n + 1) for n in bases(self.levels)]
 
     def entropy_bits(self) -> float:
-        bits = sum(entropy(self.codes[:, self.levels == n].flatten()) for n in self._kinds())
+        bits = sum(entropy(self.codes[:, self.levels == n].flatten()) for n in bases(self.levels))
         return bits + 8 * sum(map(len, self.parts()[:3]))
-
-    def _kinds(self) -> list[int]:
-        return [n for n in self.levels.unique().tolist() if n]
 
     @classmethod
     def read(cls, about: Mapping[str, Any], file: "Reader") -> "Columnwise":
-        shape, group = about["shape"], about["group"]
+        shape, group, bits = about["shape"], about["group"], about["level_bits"]
         rows, columns = shape[0], math.prod(shape[1:])
         size = groups(rows, columns, group)
-        low, high = (file.halves(math.prod(size)).view(size) for _ in range(2))
-        levels = file.small(columns)
+        span = file.halves(math.prod(size)).view(size)
+        place = (
+            torch.full(size, float(MIDDLE)) if about["symmetric"] else file.small(math.prod(size)).float().view(size)
+        )
+        levels = bits_unpacked(file.take(-(-columns * bits // 8)), bits, columns)
         codes = torch.zeros(rows, columns, dtype=torch.uint8)
-        for n in (n for n in levels.unique().tolist() if n):
+        for n in bases(levels):
             own = levels == n
             count = rows * int(own.sum())
             codes[:, own] = digits_unpacked(file.take(digits_bytes(count, n + 1)), n + 1, count).view(rows, -1)
-        return cls(codes, levels, low, high, group, tuple(shape))
+        return cls(codes, levels, span, place, group, tuple(shape), about["symmetric"])
 
 
 @dataclass(frozen=True)
@@ -173,11 +179,27 @@ def sparse(w: Tensor, mask: Tensor, shape: torch.Size) -> Sparse:
     return Sparse(mask, w[mask].float(), tuple(shape))
 
 
-def column_scales(low: Tensor, high: Tensor, levels: Tensor, shape: torch.Size, group: int) -> tuple[Tensor, Tensor]:
-    """Step and zero-point (o | 1, d) of columns with ``levels`` (d,) less one, between low <= 0 and high >= 0."""
-    low, high = spread(low, shape, group), spread(high, shape, group)
-    step = (high - low).clamp(min=1e-12) / levels.clamp(min=1).to(low.dtype)
-    return step, torch.round(-low / step)
+def column_scales(span: Tensor, place: Tensor, levels: Tensor, shape: torch.Size, group: int) -> tuple[Tensor, Tensor]:
+    """Step and zero-point (o | 1, d) of columns with ``levels`` (d,) less one, see :class:`Columnwise`."""
+    most = levels.to(span.dtype)
+    step = spread(span, shape, group) / most.clamp(min=1)
+    return step, torch.round(spread(place, shape, group) / (2 * MIDDLE) * most)
+
+
+def column_bytes(levels: Tensor, rows: int) -> int:
+    """Bytes of the codes and the numbers of levels (d,), less one, of a matrix of so many rows."""
+    numbers = -(-len(levels) * level_bits(levels) // 8)
+    return numbers + sum(digits_bytes(rows * int((levels == n).sum()), n + 1) for n in bases(levels))
+
+
+def level_bits(levels: Tensor) -> int:
+    """How many bits the largest of these numbers has."""
+    return max(1, int(levels.max()).bit_length())
+
+
+def bases(levels: Tensor) -> list[int]:
+    """The numbers of levels, less one, that columns have whose codes are written."""
+    return [n for n in levels.unique().tolist() if n]
 
 
 def encode(parameters: Parameters) -> bytes:
@@ -272,29 +294,32 @@ def bits_unpacked(data: bytes, bits: int, count: int) -> Tensor:
 
 
 def digits_packed(digits: Tensor, base: int) -> bytes:
-    """Digits (N,) below ``base``, as many to a word of 64 bits as it holds; the last is cut to the bytes it needs."""
+    """Digits (N,) below ``base``, as many to a word as it holds; the last is cut to the bytes it needs."""
     each = per_word(base)
-    values = np.zeros(-(-len(digits) // each) * each, np.uint64)
-    values[: len(digits)] = digits.numpy()
-    powers = np.array([base**i for i in range(each)], np.uint64)
-    words = (values.reshape(-1, each) * powers).sum(1, dtype=np.uint64)
-    return words.astype("<u8").tobytes()[: digits_bytes(len(digits), base)]
+    values = np.zeros(-(-len(digits) // each) * each, object)
+    values[: len(digits)] = digits.tolist()
+    words = values.reshape(-1, each) @ np.array([base**i for i in range(each)], object)
+    return b"".join(word.to_bytes(WORD // 8, "little") for word in words)[: digits_bytes(len(digits), base)]
 
 
 def digits_unpacked(data: bytes, base: int, count: int) -> Tensor:
     """So many digits (N,) of :func:`digits_packed`."""
     each = per_word(base)
-    words = np.frombuffer(data + bytes(-len(data) % 8), "<u8").astype(np.uint64)
-    powers = np.array([base**i for i in range(each)], np.uint64)
-    digits = (words[:, None] // powers) % np.uint64(base)
-    return torch.from_numpy(digits.reshape(-1)[:count].astype(np.uint8))
+    words = np.array(
+        [int.from_bytes(data[i : i + WORD // 8], "little") for i in range(0, len(data), WORD // 8)], object
+    )
+    digits = np.empty((len(words), each), np.uint8)
+    for i in range(each):
+        words, digits[:, i] = words // base, words % base
+    return torch.from_numpy(digits.reshape(-1)[:count].copy())
 
 
+@functools.cache
 def per_word(base: int) -> int:
     """How many digits of a base a word holds.
 
     >>> per_word(3), per_word(16)
-    (40, 16)
+    (646, 256)
     """
     each = 1
     while base ** (each + 1) <= 1 << WORD:
@@ -305,7 +330,7 @@ def per_word(base: int) -> int:
 def digits_bytes(count: int, base: int) -> int:
     """Bytes of so many digits: whole words, and of the last the bytes that its digits can fill."""
     words, rest = divmod(count, per_word(base))
-    return 8 * words + -(-(base**rest - 1).bit_length() // 8)
+    return words * WORD // 8 + -(-(base**rest - 1).bit_length() // 8)
 
 
 def entropy(codes: Tensor) -> float:

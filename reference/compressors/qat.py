@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from reference.compressors.grid import Grid, codes, scales, spread
 from reference.compressors.layers import layers, weight
 from reference.compressors.packing import Packed, quantized
-from reference.compressors.training import Training, Weights, descend, parameters
+from reference.compressors.training import Training, Weights, descend, held, parameters
 from reference.methods import compressor
 
 
@@ -46,15 +46,14 @@ def qat_tenth(network: nn.Module, inputs: Tensor, *, grid: Grid, training: Train
 
 def _trained(network: nn.Module, grid: Grid, training: Training, share: float) -> dict[str, Packed | Tensor]:
     """The last ``share`` of the steps with rounded weights, those before in full precision at a constant rate."""
-    weights = parameters(network)
-    names = [f"{name}.weight" for name in layers(network)]
-    if share < 1:
-        weights = descend(network, training.of(1 - share), weights, schedule=lambda _: 1.0)
+    names, first = [f"{name}.weight" for name in layers(network)], 1 - share
 
-    def constrain(current: Weights, _: float) -> Weights:
+    def constrain(current: Weights, done: float) -> Weights:
+        if done < first:
+            return current
         return {**current, **{name: straight_through(current[name], grid) for name in names}}
 
-    weights = descend(network, training.of(share), weights, constrain=constrain)
+    weights = descend(network, training, parameters(network), constrain=constrain, schedule=held(first))
     return stored(network, weights, grid)
 
 

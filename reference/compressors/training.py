@@ -13,12 +13,17 @@ from torch.func import functional_call
 Objective = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 Weights = dict[str, Tensor]
 Constrain = Callable[[Weights, float], Weights]  # parameters and the share that is done -> those to compute with
-Schedule = Callable[[float], float]  # the share of the training that is done -> factor of the learning rate
+Schedule = Callable[[float], float]  # the share that is done -> factor of the learning rate, or the radius of SAM
 
 
 def cosine(done: float) -> float:
     """From 1 to 0."""
     return 0.5 * (1 + math.cos(math.pi * done))
+
+
+def held(until: float) -> Schedule:
+    """1 until this share of the training is done, and from there the :func:`cosine`."""
+    return lambda done: 1.0 if done < until else cosine((done - until) / (1 - until))
 
 
 @dataclass(frozen=True)
@@ -73,12 +78,13 @@ def descend(
     objective: Objective | None = None,
     constrain: Constrain = lambda weights, _: weights,
     schedule: Schedule = cosine,
-    sharpness: float = 0.0,
+    sharpness: Schedule = lambda _: 0.0,
 ) -> Weights:
     """Train these parameters in place with AdamW, and return them; the network lends its form alone.
 
     ``constrain`` makes of the parameters those that the network computes with: quantised or masked ones; gradients go
-    through it, and parameters that the network does not have reach it alone. ``sharpness`` is SAM's radius.
+    through it, and parameters that the network does not have reach it alone. ``sharpness`` is SAM's radius, 0 for
+    a step as usual.
     """
     trained = list(weights.values())
     optimizer = torch.optim.AdamW(trained, lr=training.lr, weight_decay=training.decay, fused=True)
@@ -97,8 +103,8 @@ def descend(
         done = step / training.steps
         optimizer.param_groups[0]["lr"] = training.lr * schedule(done) * min(1.0, (step + 1) / warm)
         slope(chosen, done)
-        if sharpness:
-            _climbed(trained, sharpness, lambda chosen=chosen, done=done: slope(chosen, done))  # type: ignore[misc]
+        if radius := sharpness(done):
+            _climbed(trained, radius, lambda chosen=chosen, done=done: slope(chosen, done))  # type: ignore[misc]
         optimizer.step()
     return weights
 

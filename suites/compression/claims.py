@@ -77,8 +77,8 @@ CLAIMS = (
         BAQ,
         "abstract",
         against("baq", ["gptq"], ROWS),
-        "As many bits in levels, not in bytes: with what it writes of its columns its weights take 8 to 14 % more. "
-        "The paper's largest gains are at 2 bits; claimed of language models.",
+        "Files of the same length: how many levels a column has is written too, and paid for in levels, which the "
+        "paper does not ask; dear where a layer has few rows. Its largest gains are at 2 bits of language models.",
     ),
     Claim(
         "magnitude-is-enough",
@@ -139,8 +139,7 @@ CLAIMS = (
         EVOPRESS,
         "recalled",
         against("evopress", ["gptq"], At(bits=(3,), told="3 bits")),
-        "gptq quantises layers one after another, each with the inputs that the ones before it leave; what evopress "
-        "chooses from is made with those of the full network.",
+        "Layers with the bits that were chosen are quantised as gptq does: equal bits would give what gptq gives.",
     ),
     Claim(
         "learned-steps",

@@ -26,7 +26,6 @@ SUITE = protocol.load("compression")
 METHODS = run.suite_methods(SUITE)
 QUICK, CPU = SUITE.track("quick"), SUITE.track("cpu")
 GOLDEN = Path(__file__).parent / "golden_compression.toml"
-EIGHT_BITS = ("rtn", "mse", "gptq", "gptq_order", "awq", "baq")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -137,13 +136,14 @@ def test_windows_of_a_text_follow_each_other() -> None:
 
 
 @pytest.mark.parametrize("name", ["digits/mlp-ce-int3", "digits/small-cnn-ce-int3"])
-@pytest.mark.parametrize("method", EIGHT_BITS)
+@pytest.mark.parametrize("method", sorted(id for id, method in METHODS.items() if method.kind == "quantization"))
 def test_eight_bits_lose_next_to_nothing(method: str, name: str) -> None:
     """At most the larger of a tenth of a point and two test rows: else the pipeline is wrong."""
     record = judged(dataclasses.replace(one := cell(method, name), task=one.task.having(setting=Setting(bits=8))))
     rows = round(0.3 * 1797)
     assert record.metrics["drop"] <= max(0.001, 2 / rows) + 1e-9
-    assert record.metrics["agreement"] >= 1 - 4 / rows
+    if "training" not in METHODS[method].supplied:
+        assert record.metrics["agreement"] >= 1 - 4 / rows
 
 
 def test_what_a_record_says_by_hand() -> None:
