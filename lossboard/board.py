@@ -107,13 +107,15 @@ def _or_null(value: float) -> float | None:
 def standings(suite: Suite, track: Track, records: Iterable[Record]) -> list[tuple[Track, list[Record]]]:
     """The parts of a track that have a board each, with their records: by kind of method and, if it matters, machine.
 
-    Parts without records are among them only where there is no machine to name.
+    Parts without records are among them only where there is no machine to name, and a machine of which all records are
+    stale only where all machines' are.
     """
-    found = []
+    found, current = [], currency(suite)
     for division in track.divisions:
         wanted = {task.id for task in division.tasks}
         own = [record for record in records if record.id in wanted and record.header]
-        machines = sorted({record.header.machine for record in own if record.header})
+        living = {record.header.machine for record in own if record.header and current(record)}
+        machines = sorted(living or {record.header.machine for record in own if record.header})
         if suite.alone and machines:
             found += [(division.on(machine), of_machine(own, machine)) for machine in machines]
         else:

@@ -309,9 +309,9 @@ def _asked(
 
 def _machine(suite: protocol.Suite) -> str:
     """What a suite whose records do not compare between machines calls this one; else ''."""
-    from lossboard.environment import machine
+    from lossboard.environment import machine, machine_name
 
-    return machine()["machine"] if suite.alone else ""
+    return machine_name(machine()) if suite.alone else ""
 
 
 def _processes(jobs: int) -> str:

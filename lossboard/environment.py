@@ -8,6 +8,7 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -36,7 +37,7 @@ class Provenance:
 
 
 def provenance(alone: bool = False) -> Provenance:
-    """This machine, now; ``alone`` with what decides how fast it is, and the name by which records are told apart."""
+    """This machine, now; ``alone`` with what decides how fast it is, by which records are told apart."""
     commit, dirty = _git()
     env = environment() | (machine() if alone else {})
     return Provenance(commit, dirty, env, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
@@ -104,9 +105,22 @@ def _gpu(what: str = "name") -> str:
         return "none"
 
 
+def machine_name(env: Mapping[str, str]) -> str:
+    """By what records that hold for one machine are told apart; '' of records that hold everywhere.
+
+    Makers of processors give several generations one name; the sizes of their caches differ.
+
+    >>> machine_name({"machine": "AMD EPYC AVX-512, 2 cores", "caches": "L1d 48K, L1i 32K, L2 1024K, L3 32768K"})
+    'AMD EPYC AVX-512, 2 cores, caches of 48K, 1024K, 32768K'
+    """
+    sizes = re.findall(r"L(?:1d|2|3) (\d+[KM])", env.get("caches", ""))
+    name = env.get("machine", "")
+    return f"{name}, caches of {', '.join(sizes)}" if name and sizes else name
+
+
 @functools.cache
 def machine() -> dict[str, str]:
-    """What decides how fast this machine is, and under ``machine`` a short name of it."""
+    """What decides how fast this machine is, and under ``machine`` its processor, cores and GPU."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     gpu = _gpu()
     name = f"{_cpu()}, {cores} core{'s' if cores > 1 else ''}"

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lossboard.environment import machine_name
 from lossboard.errors import CheckFailed, LossboardError
 from lossboard.names import RESERVED
 
@@ -58,7 +59,7 @@ class Header:
     @property
     def machine(self) -> str:
         """Where records of different machines do not compare: which one made these; else ''."""
-        return self.env.get("machine", "")
+        return machine_name(self.env)
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +294,7 @@ def set_aside(folder: Path, keys: set[Key], machine: str = "") -> int:
     for path in sorted(folder.glob("*.jsonl")):
         try:
             top, *rows = lines(path) or [{}]
-            if top["env"].get("machine", "") != machine:
+            if machine_name(top["env"]) != machine:
                 continue
             out = [(row["method"], row["id"], row["seed"], row["trial"]) in keys for row in rows]
         except (

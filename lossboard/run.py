@@ -23,7 +23,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lossboard import paths, records
-from lossboard.environment import Provenance, provenance
+from lossboard.environment import Provenance, machine_name, provenance
 from lossboard.errors import CheckFailed, LossboardError, UsageError
 from lossboard.pools import Pool, WorkerDied
 from lossboard.protocol import Cell, Suite, Unit, nearest, suite_module
@@ -160,7 +160,7 @@ def execute(
     start = time.perf_counter()
     barren = 0
     while True:
-        machine = provenance.env.get("machine", "")
+        machine = machine_name(provenance.env)
         todo = plan(cells, methods, records.read_units(folder)[0], machine).todo
         units = _jobs(suite, [cell for cell in todo if cell.key not in tried], methods, provenance, folder)
         if not units:
@@ -219,7 +219,7 @@ def _cut(job: Job, cells: tuple[Cell, ...]) -> Job:
     """The part of a job with these cells."""
     sources = {cell.method: job.sources[cell.method] for cell in cells}
     keys = [(cell.key, sources[cell.method] or "") for cell in cells]
-    path = records.unit_path(job.path.parent, job.suite, keys, job.provenance.env.get("machine", ""))
+    path = records.unit_path(job.path.parent, job.suite, keys, machine_name(job.provenance.env))
     return replace(job, unit=Unit(cells, job.unit.cost * len(cells) / len(job.unit.cells)), path=path, sources=sources)
 
 
@@ -231,7 +231,7 @@ def _jobs(
     for unit in suite_module(suite.name).group(cells):
         made = {cell.method: source(methods[cell.method].module) or "" for cell in unit.cells}
         keys = [(cell.key, made[cell.method]) for cell in unit.cells]
-        path = records.unit_path(folder, suite.name, keys, provenance.env.get("machine", ""))
+        path = records.unit_path(folder, suite.name, keys, machine_name(provenance.env))
         found.append(Job(suite.name, unit, path, provenance, made, planned, socket.gethostname()))
     return sorted(found, key=lambda job: -job.unit.cost)
 

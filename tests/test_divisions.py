@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import toy
 
-from lossboard import protocol
+from lossboard import board, protocol, records
 from lossboard.errors import UsageError
 
 PINS = """
@@ -146,12 +146,14 @@ def test_a_unit_has_a_process_of_its_own(root: Path) -> None:
     assert len(made) == len(set(made.values())) == 10
 
 
-def test_records_of_another_machine_are_missing_here(root: Path) -> None:
+@pytest.mark.parametrize("other", [{"machine": "another machine"}, {"caches": "L1d 1K, L2 2K"}])
+def test_records_of_another_machine_are_missing_here(root: Path, other: dict[str, str]) -> None:
+    """One of another name, or of the same name and another generation, whose caches differ."""
     toy.call(root, "run", "toy", "--no-page", "--seeds", "0")
     for path in (root / ".lossboard/units/toy").glob("*.jsonl"):
         top, *rows = path.read_text().splitlines()
         header = json.loads(top)
-        header["env"]["machine"] = "another machine"
+        header["env"].update(other)
         path.with_stem(f"other-{path.stem}").write_text("\n".join([json.dumps(header), *rows]) + "\n")
         path.unlink()
     planned = json.loads(toy.call(root, "plan", "toy", "--seeds", "0", "--json").stdout)
@@ -159,6 +161,23 @@ def test_records_of_another_machine_are_missing_here(root: Path) -> None:
     toy.call(root, "run", "toy", "--seeds", "0")
     tracks = {path.name for path in (root / ".lossboard/site/toy/tracks").glob("quick-walk-*.html")}
     assert len(tracks) == 2, "a board for each machine"
+
+
+def test_a_machine_whose_records_are_all_stale_has_no_board_beside_one_that_is_current(root: Path) -> None:
+    toy.call(root, "run", "toy", "--no-page", "--seeds", "0")
+    for path in (root / ".lossboard/units/toy").glob("*.jsonl"):
+        top, *rows = path.read_text().splitlines()
+        header = json.loads(top)
+        header["env"]["machine"] = "another machine"
+        for method in header["methods"].values():
+            method["source"] = "0" * 12
+        path.with_stem(f"other-{path.stem}").write_text("\n".join([json.dumps(header), *rows]) + "\n")
+    suite = protocol.load("toy")
+    found = records.read_units(root / ".lossboard/units/toy")[0]
+    assert len({record.header.machine for record in found}) == 2
+    assert [len(own) for _, own in board.standings(suite, suite.track("quick"), found)] == [6, 3]
+    stale = [record for record in found if record.header.machine.startswith("another machine")]
+    assert [len(own) for _, own in board.standings(suite, suite.track("quick"), stale)] == [6, 3]
 
 
 def test_divisions_are_tracks_of_their_own(root: Path) -> None:
@@ -233,7 +252,7 @@ def test_why_keeps_machines_apart(root: Path) -> None:
         path.with_stem(f"other-{path.stem}").write_text("\n".join([json.dumps(header), *rows]) + "\n")
     told = toy.call(root, "why", "toy/walk.fast/walk/long/0/0").stdout
     assert told.count("(counts; this machine)") == 2
-    assert "on another machine:" in told
+    assert "on another machine" in told
     assert "superseded" not in told
 
 
