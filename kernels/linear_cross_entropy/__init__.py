@@ -4,6 +4,10 @@ Every implementation is ``f(hidden, weight, target, bias, terms)`` of one row or
 target (N,) in [0, V), bias (V,) or None; settings of its own are keyword-only. It returns the rows' values and
 log-sum-exps, both (N,) and differentiable; one that computes its gradient in forward takes the same upstream gradient
 for every value, and none for the log-sum-exps.
+
+Who names ``return_lse`` is told whether log-sum-exps are asked for, and who names ``each`` the upstream gradient of a
+value if the loss is what is differentiated: 1 for a sum, one over the rows that count for a mean, None where values
+may differ in theirs.
 """
 
 from __future__ import annotations
@@ -17,6 +21,8 @@ from kernels.linear_cross_entropy.terms import Terms
 from kernels.registry import Unsupported, checked, implementation
 from reference.ops.cross_entropy import reduced
 from reference.ops.linear_cross_entropy import shifted
+
+TOLD = ("return_lse", "each")  # what an implementation may ask to be told
 
 
 def linear_cross_entropy(
@@ -60,8 +66,9 @@ def linear_cross_entropy(
         raise Unsupported(
             f"'{impl}' computes its gradient in the forward pass: reduction is 'mean' or 'sum', not 'none'"
         )
-    if unknown := set(settings) - set(found.options):
-        known = ", ".join(found.options) or "none"
+    own = [option for option in found.options if option not in TOLD]
+    if unknown := set(settings) - set(own):
+        known = ", ".join(own) or "none"
         raise Unsupported(f"'{impl}' has no option {', '.join(sorted(unknown))}; it has: {known}")
     if shift:
         hidden, target = shifted(hidden, target)
@@ -72,8 +79,8 @@ def linear_cross_entropy(
         rows, wanted = hidden[kept], target[kept]
     if wanted.numel() and not 0 <= wanted.min() <= wanted.max() < len(weight):
         raise IndexError(f"target has values outside [0, {len(weight)}) that are not ignore_index = {ignore_index}")
-    if "return_lse" in found.options:  # which costs the eager forms a pass of its own
-        settings["return_lse"] = return_lse
+    told = {"return_lse": return_lse, "each": upstream(reduction, len(rows))}
+    settings |= {name: told[name] for name in TOLD if name in found.options}
     with torch.autocast(device, enabled=False):
         if len(rows):
             terms = Terms(softcap, label_smoothing, z_loss)
@@ -82,3 +89,8 @@ def linear_cross_entropy(
             values = lse = torch.nn.functional.linear(rows, weight, bias)[:, 0]
     loss = reduced(values, kept, reduction)
     return (loss, reduced(lse, kept, "none")) if return_lse else loss
+
+
+def upstream(reduction: str, rows: int) -> float | None:
+    """The gradient of a reduced loss by the value of a row; None without reduction."""
+    return {"sum": 1.0, "mean": 1.0 / max(rows, 1)}.get(reduction)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -23,9 +24,12 @@ def rows_at_once(classes: int) -> int:
 
 class _Chunked(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, terms: Terms) -> Any:
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, terms: Terms, each: float
+    ) -> Any:
         classes, wanted = len(weight), any(ctx.needs_input_grad)
         kind = torch.float64 if hidden.dtype is torch.float64 else torch.float32
+        ctx.each = torch.tensor(each, dtype=kind).item()
         values, lses = (torch.empty(len(target), dtype=kind, device=hidden.device) for _ in range(2))
         d_hidden = torch.empty_like(hidden) if wanted else None
         d_weight = torch.zeros_like(weight, dtype=kind) if wanted else None
@@ -40,8 +44,8 @@ class _Chunked(torch.autograd.Function):
             values[part], lses[part] = terms.values(lse, own, mean), lse
             if d_hidden is None or d_weight is None:
                 continue
-            one = torch.ones_like(own)
-            gradient = terms.gradient_(logits, target[part], lse, one, classes=classes)
+            by = torch.full_like(own, ctx.each)
+            gradient = terms.gradient_(logits, target[part], lse, by, classes=classes)
             if d_bias is not None:
                 d_bias += gradient.sum(0)
             d_hidden[part] = product(gradient.to(weight.dtype), weight)
@@ -52,18 +56,32 @@ class _Chunked(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor, _: Tensor) -> Any:
-        if not (upstream == upstream[:1]).all():
-            raise Unsupported("'chunked' computed its gradient in the forward pass, for equal weights of all rows")
-        by = upstream[:1]
-        return *(None if d is None else d * by.to(d.dtype) for d in ctx.saved_tensors), None, None
+        return *rescaled(ctx.saved_tensors, upstream, ctx.each), None, None, None
+
+
+def rescaled(found: Sequence[Tensor | None], upstream: Tensor, each: float) -> list[Tensor | None]:
+    """Gradients that were computed for the upstream gradient ``each`` of all values, for this one (N,).
+
+    They are the same tensors where it is what was expected: a copy of the weight's would be the most memory of all.
+
+    Raises:
+        Unsupported: the upstream gradients of two values differ.
+    """
+    if not (upstream == upstream[:1]).all():
+        raise Unsupported("'chunked' computed its gradient in the forward pass, for equal weights of all rows")
+    by = upstream[0].item() / each
+    return [d if d is None or by == 1 else d * by for d in found]
 
 
 @kernel("linear_cross_entropy", device="any", dtypes=("float32", "float64", "bfloat16"), gradient_in_forward=True)
-def chunked(hidden: Tensor, weight: Tensor, target: Tensor, bias: Tensor | None, terms: Terms) -> tuple[Tensor, Tensor]:
+def chunked(
+    hidden: Tensor, weight: Tensor, target: Tensor, bias: Tensor | None, terms: Terms, *, each: float
+) -> tuple[Tensor, Tensor]:
     """One chunk of logits at a time becomes their gradient in place, which both products take at once.
 
-    Three products, as the eager form has. Keeps the gradients of hidden and weight from the forward pass on, and
-    returns the log-sum-exps without gradient.
+    Three products, as the eager form has. Keeps the gradients of hidden and weight from the forward pass on, and gives
+    them as they are where the loss itself is differentiated; another upstream gradient costs a copy. Returns the
+    log-sum-exps without gradient.
     """
-    found: tuple[Tensor, Tensor] = _Chunked.apply(hidden, weight, bias, target, terms)
+    found: tuple[Tensor, Tensor] = _Chunked.apply(hidden, weight, bias, target, terms, each)
     return found

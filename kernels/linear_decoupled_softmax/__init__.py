@@ -2,7 +2,8 @@
 
 Every implementation is ``f(hidden, weight, present)`` of one row or more: hidden (N, D), weight (L, D), and the
 :class:`Present` labels; settings of its own are keyword-only. It returns the rows' values (N,), differentiable; one
-that computes its gradient in forward takes the same upstream gradient for every value.
+that computes its gradient in forward takes the same upstream gradient for every value, and may name ``each`` to be told
+it, as for linear cross-entropy.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kernels.linear_cross_entropy import upstream
 from kernels.linear_decoupled_softmax.present import Present
 from kernels.registry import Unsupported, checked, implementation
 from reference.ops.cross_entropy import reduced
@@ -47,10 +49,13 @@ def linear_decoupled_softmax(
         raise Unsupported(
             f"'{impl}' computes its gradient in the forward pass: reduction is 'mean' or 'sum', not 'none'"
         )
-    if unknown := set(settings) - set(found.options):
-        known = ", ".join(found.options) or "none"
+    own = [option for option in found.options if option != "each"]
+    if unknown := set(settings) - set(own):
+        known = ", ".join(own) or "none"
         raise Unsupported(f"'{impl}' has no option {', '.join(sorted(unknown))}; it has: {known}")
     if positives.numel() and positives.max() >= len(weight):
         raise IndexError(f"positives has labels outside [0, {len(weight)}) that are not -1")
+    if "each" in found.options:
+        settings["each"] = upstream(reduction, len(hidden))
     values = found.function(hidden, weight, Present.of(positives), **settings)
     return reduced(values, torch.ones(len(values), dtype=torch.bool, device=values.device), reduction)

@@ -7,21 +7,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels.linear_cross_entropy.chunked import rows_at_once
+from kernels.linear_cross_entropy.chunked import rescaled, rows_at_once
 from kernels.linear_cross_entropy.terms import Terms, room
 from kernels.linear_decoupled_softmax.present import Present
 from kernels.logits import logsumexp, scaled_exp_
 from kernels.products import add_product_, product
-from kernels.registry import Unsupported, kernel
+from kernels.registry import kernel
 
 PLAIN = Terms(softcap=None, label_smoothing=0.0, z_loss=0.0)
 
 
 class _Chunked(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, present: Present) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, present: Present, each: float) -> Tensor:
         wanted = any(ctx.needs_input_grad)
         kind = torch.float64 if hidden.dtype is torch.float64 else torch.float32
+        ctx.each = torch.tensor(each, dtype=kind).item()
         values = torch.empty(len(hidden), dtype=kind, device=hidden.device)
         d_hidden = torch.empty_like(hidden) if wanted else None
         d_weight = torch.zeros_like(weight, dtype=kind) if wanted else None
@@ -35,7 +36,7 @@ class _Chunked(torch.autograd.Function):
             values[rows] = part.values(own, rivals).to(kind)
             if d_hidden is None or d_weight is None:
                 continue
-            slopes = part.slopes(own, rivals)
+            slopes = part.slopes(own, rivals) * ctx.each
             gradient = scaled_exp_(logits, rivals, part.sums(slopes))
             gradient[part.row, part.label] = -slopes.to(kind)
             d_hidden[rows] = product(gradient.to(weight.dtype), weight)
@@ -45,17 +46,15 @@ class _Chunked(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> Any:
-        if not (upstream == upstream[:1]).all():
-            raise Unsupported("'chunked' computed its gradient in the forward pass, for equal weights of all rows")
-        by = upstream[:1]
-        return *(None if d is None else d * by.to(d.dtype) for d in ctx.saved_tensors), None
+        return *rescaled(ctx.saved_tensors, upstream, ctx.each), None, None
 
 
 @kernel("linear_decoupled_softmax", device="any", dtypes=("float32", "float64", "bfloat16"), gradient_in_forward=True)
-def chunked(hidden: Tensor, weight: Tensor, present: Present) -> Tensor:
+def chunked(hidden: Tensor, weight: Tensor, present: Present, *, each: float) -> Tensor:
     """One chunk of logits at a time becomes their gradient in place, which both products take at once.
 
-    Three products, as the eager form has. Keeps the gradients of hidden and weight from the forward pass on.
+    Three products, as the eager form has. Keeps the gradients of hidden and weight from the forward pass on, and gives
+    them as they are where the loss itself is differentiated.
     """
-    found: Tensor = _Chunked.apply(hidden, weight, present)
+    found: Tensor = _Chunked.apply(hidden, weight, present, each)
     return found

@@ -94,6 +94,24 @@ def test_a_value_for_each_row_and_the_log_sum_exp(impl, options):
     assert gate(ours, weighed(linear_cross_entropy), {"rows": inputs}).faults == ()
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("impl", ["chunked", "auto"])
+def test_gradients_from_the_forward_pass_are_not_copied_unless_the_loss_is_scaled(impl, reduction):
+    inputs = linear(700, 8, 1000)
+    hidden, weight = inputs["hidden"].requires_grad_(), inputs["weight"].requires_grad_()
+    for scale in (1.0, 3.0):
+        loss = kernels.linear_cross_entropy(hidden, weight, inputs["target"], impl=impl, reduction=reduction)
+        node = loss.grad_fn
+        while not hasattr(node, "saved_tensors"):
+            node = node.next_functions[0][0]
+        kept = node.saved_tensors[1].data_ptr()
+        _, found = torch.autograd.grad(scale * loss, (hidden, weight))
+        exact = linear_cross_entropy(hidden.double(), weight.double(), inputs["target"], reduction=reduction)
+        _, wanted = torch.autograd.grad(scale * exact, (hidden, weight))
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+        assert (found.data_ptr() == kept) == (scale == 1.0)
+
+
 @every
 def test_no_rows_that_count(impl):
     inputs = linear()
@@ -194,6 +212,8 @@ def test_what_an_implementation_cannot_do_it_says():
     with pytest.raises(ValueError, match="'mean', 'sum' and 'none'"):
         kernels.linear_cross_entropy(**inputs, reduction="max")
     hidden = inputs["hidden"].requires_grad_()
-    values, _ = KERNELS["chunked"].function(hidden, inputs["weight"], inputs["target"], None, Terms(None, 0.0, 0.0))
+    values, _ = KERNELS["chunked"].function(
+        hidden, inputs["weight"], inputs["target"], None, Terms(None, 0.0, 0.0), each=1.0
+    )
     with pytest.raises(Unsupported, match="equal weights"):
         (values * torch.arange(37)).sum().backward()

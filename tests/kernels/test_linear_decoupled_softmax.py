@@ -111,6 +111,7 @@ def test_what_cannot_be_done_is_said():
         inputs["hidden"].requires_grad_(),
         inputs["weight"],
         Present.of(inputs["positives"]),
+        each=1.0,
     )
     with pytest.raises(Unsupported, match="equal weights"):
         (values * torch.arange(37)).sum().backward()
