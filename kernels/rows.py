@@ -1,13 +1,13 @@
 """The passes over one row of float32 that softmax, log-sum-exp and cross-entropy are made of, in vectors.
 
-A row is an address and a count. Its *state* is (m, s): about the maximum, at most 70 below it, and the sum of
+A row is an address and a count. Its *state* is (m, s): about the maximum, at most 14 below it, and the sum of
 exp(x - m) in float64, so that log-sum-exp is m + log s (Milakov & Gimelshein 2018, arXiv:1805.02867). A row with NaN or
 +inf has s = NaN; one of -inf alone, 0. Sums run in float32 lanes and are flushed to float64 every BLOCK elements.
 
 What bounds a sum of exp is neither memory nor the count of multiplications but every operation of the two pipes that
 multiply and compare (of AMD's Zen 4, where a maximum is one of theirs). So with AVX-512 a block is summed without a
-maximum and without care for odd logits, relative to the maximum of the row's first block; where its sum is no number
-from 0 to LARGE, the careful pass does it again, and what follows.
+maximum and without care for odd logits, relative to the largest logit that is known; where its sum is no number from
+0 to LARGE, the careful pass does it again and may find a larger one.
 
 exp(x - m) / s is written as p(t) 2^(n - e) from x itself (Dukhan & Ablavatski 2020, arXiv:2001.04438): the float32
 difference x - m alone would cost the small results up to 4e-6. Rows whose maximum is beyond FAR are shifted first.
@@ -58,7 +58,7 @@ LOWEST = np.float32(np.finfo(np.float32).min)
 NOTHING = np.float32(-np.inf)  # what fills the lanes beyond the end
 FAR = 65536.0 if FMA else 0.0
 LN2 = math.log(2)
-LARGE = 1e30  # a sum of a block relative to m is less where no logit is 70 above m
+LARGE = 1e6  # a sum of a block is less where no logit is 14 above m: the float32 x - m then costs exp 5e-7 at most
 
 
 @njit(inline="always")
@@ -166,9 +166,7 @@ def sum_exp(src, n, m):  # type: ignore[no-untyped-def]
     while AVX512 and i < n:
         stop = min(i + BLOCK, n)
         part = _block_sum(src + 4 * i, stop - i, m)
-        if not 0.0 <= part < LARGE:
-            break
-        s += part
+        s += part if 0.0 <= part < LARGE else _careful_sum(src + 4 * i, stop - i, m)
         i = stop
     return s + _careful_sum(src + 4 * i, n - i, m)
 
@@ -183,10 +181,11 @@ def state(src, n):  # type: ignore[no-untyped-def]
     while i < n:
         stop = min(i + BLOCK, n)
         part = _block_sum(src + 4 * i, stop - i, m)
-        if not 0.0 <= part < LARGE:
-            m2, s2 = _careful_state(src + 4 * i, n - i)
-            return merged(m, s, m2, s2)
-        s += part
+        if 0.0 <= part < LARGE:
+            s += part
+        else:
+            m2, s2 = _careful_state(src + 4 * i, stop - i)
+            m, s = merged(m, s, m2, s2)
         i = stop
     return m, s
 

@@ -111,12 +111,16 @@ def standings(suite: Suite, track: Track, records: Iterable[Record]) -> list[tup
     stale only where all machines' are.
     """
     found, current = [], currency(suite)
+
+    def counts(record: Record) -> bool:
+        return record.status in MEASURED and current(record)
+
     for division in track.divisions:
         wanted = {task.id for task in division.tasks}
         own = [record for record in records if record.id in wanted and record.header]
-        living = {record.header.machine for record in own if record.header and current(record)}
-        machines = sorted(living or {record.header.machine for record in own if record.header})
-        if suite.alone and machines:
+        if suite.alone and own:
+            living = {record.header.machine for record in own if record.header and counts(record)}
+            machines = sorted(living or {record.header.machine for record in own if record.header})
             found += [(division.on(machine), of_machine(own, machine)) for machine in machines]
         else:
             found.append((division, own))

@@ -4,6 +4,7 @@ import functools
 
 import pytest
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 import kernels
 from kernels.linear_cross_entropy.terms import Terms
@@ -110,6 +111,44 @@ def test_gradients_from_the_forward_pass_are_not_copied_unless_the_loss_is_scale
         _, wanted = torch.autograd.grad(scale * exact, (hidden, weight))
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
         assert (found.data_ptr() == kept) == (scale == 1.0)
+
+
+@every
+def test_gradients_of_a_graph_that_is_kept_are_the_callers_own(impl):
+    inputs = linear(700, 8, 1000)
+    weight = inputs.pop("weight").requires_grad_()
+    loss = kernels.linear_cross_entropy(weight=weight, **inputs, impl=impl, **settings(impl))
+    (first,) = torch.autograd.grad(loss, weight, retain_graph=True)
+    kept = first.clone()
+    first.mul_(2)
+    (second,) = torch.autograd.grad(loss, weight)
+    torch.testing.assert_close(second, kept)
+    second.zero_()
+    torch.testing.assert_close(first, 2 * kept)
+
+
+def test_without_gradients_the_forward_pass_computes_none():
+    inputs = linear(700, 8, 1000)
+    weight = inputs.pop("weight").requires_grad_()
+    with torch.no_grad(), profile(activities=[ProfilerActivity.CPU]) as seen:
+        kernels.linear_cross_entropy(weight=weight, **inputs, impl="chunked")
+    assert not any(event.key == "aten::zeros_like" for event in seen.key_averages()), "no place for the weight's"
+    frozen = kernels.linear_cross_entropy(inputs["hidden"].requires_grad_(), weight.detach(), inputs["target"])
+    node = frozen.grad_fn
+    while not hasattr(node, "saved_tensors"):
+        node = node.next_functions[0][0]
+    assert node.saved_tensors[1] is None
+
+
+@pytest.mark.parametrize("impl", ["chunked", "auto"])
+def test_a_loss_times_nan_has_gradients_of_nan_and_none_of_second_order(impl):
+    inputs = linear(700, 8, 1000)
+    hidden = inputs.pop("hidden").requires_grad_()
+    loss = kernels.linear_cross_entropy(hidden, **inputs, impl=impl)
+    (found,) = torch.autograd.grad(loss * float("nan"), hidden, retain_graph=True)
+    assert found.isnan().all()
+    with pytest.raises(Unsupported, match="use 'eager'"):
+        torch.autograd.grad(loss, hidden, create_graph=True)
 
 
 @every
