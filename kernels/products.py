@@ -1,8 +1,8 @@
 """Products of matrices on a processor, by the faster of torch's two libraries.
 
 ``torch.mm`` asks MKL for float32, which uses vectors of 256 bits on processors that are not Intel's: 115 GFLOP/s on one
-core of an AMD EPYC (Zen 5), where oneDNN does 250 in the same precision. torch hands oneDNN float32 only under a lower
-``float32_matmul_precision``, but its fused linear layer is always oneDNN's.
+core of an AMD EPYC (Zen 5), where oneDNN does 250 in the same precision (on a Zen 4 105, and MKL up to 93). torch hands
+oneDNN float32 only under a lower ``float32_matmul_precision``, but its fused linear layer is always oneDNN's.
 """
 
 from __future__ import annotations
@@ -23,6 +23,17 @@ def _fused() -> bool:
     return wide and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
+@functools.cache
+def _twice() -> bool:
+    """Whether oneDNN has twice MKL's rate: on processors of AMD whose vectors of 512 bits are not done in halves."""
+    try:
+        from llvmlite.binding import get_host_cpu_name
+    except ImportError:
+        return True
+    generation = get_host_cpu_name().removeprefix("znver")
+    return generation.isdecimal() and int(generation) >= 5
+
+
 def by_onednn(a: Tensor, b: Tensor) -> bool:
     """Whether :func:`product` takes these to oneDNN: large float32 matrices on a processor with AVX-512."""
     plain = a.device.type == "cpu" and a.dtype is b.dtype is torch.float32
@@ -38,9 +49,12 @@ def product(a: Tensor, b: Tensor) -> Tensor:
 
 
 def add_product_(total: Tensor, a: Tensor, b: Tensor) -> None:
-    """total (N, M) += a (N, K) times b (K, M), the product in b's dtype."""
+    """total (N, M) += a (N, K) times b (K, M), the product in b's dtype.
+
+    MKL adds while it multiplies; oneDNN's product is added afterwards, which pays where it is twice as fast.
+    """
     a = a.to(b.dtype)
-    if total.dtype is b.dtype and not by_onednn(a, b):
+    if total.dtype is b.dtype and not (by_onednn(a, b) and _twice()):
         total.addmm_(a, b)
         return
     for first in range(0, len(total), ROWS):

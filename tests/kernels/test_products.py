@@ -42,11 +42,13 @@ def test_a_product_is_the_same_to_rounding(library: bool, dtype: torch.dtype, la
     assert bool(((found.double() - exact).abs() <= allowed).all())
 
 
+@pytest.mark.parametrize("twice", [False, True])
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_sum_gets_the_product(
-    library: bool, kind: torch.dtype, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    library: bool, kind: torch.dtype, dtype: torch.dtype, twice: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(products, "_twice", lambda: twice)
     monkeypatch.setattr(products, "ROWS", 16)  # several parts, the last one short
     a, b = _factors(dtype, "plain")
     total = torch.ones(len(a), b.shape[1], dtype=kind)
