@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from reference.compressors.gptq import rounded
 from reference.compressors.grid import SMALLEST, Grid, codes, grouped
 from reference.compressors.layers import in_turn, layers, moments, weight
-from reference.compressors.packing import MIDDLE, Columnwise, Packed, column_bytes, column_scales
+from reference.compressors.packing import MIDDLE, Columnwise, Packed, column_bytes, column_scales, quantized
 from reference.compressors.solver import by_columns, factor
 from reference.methods import compressor
 
@@ -22,7 +22,8 @@ def baq(network: nn.Module, inputs: Tensor, *, grid: Grid, theta: float = 1.95) 
     A first GPTQ with equal bits says what each column loses. The number of levels is whole, no power of two, at most
     256; a column of one level is zero. Levels are as many as a file may hold that is no longer than GPTQ's with the
     grid's bits, the numbers of levels included: the authors' code asks for that mean of R, rounds, and may exceed it.
-    Ranges are those of the rows.
+    Where that is expected to lose more than equal bits do, as in layers of few rows, bits are equal. Ranges are those
+    of the rows.
 
     $$ R_j = \\bar R + \\tfrac{1}{\\theta} \\log_2 \\frac{L_j}{\\left( \\prod_k L_k \\right)^{1/d}} $$
     """
@@ -30,8 +31,11 @@ def baq(network: nn.Module, inputs: Tensor, *, grid: Grid, theta: float = 1.95) 
 
     def compress(name: str, w: Tensor, x: Tensor) -> Packed:
         h = moments(x)
-        _, _, losses = rounded(w, h, grid)
-        return _solved(w, h, allocated(losses, len(w), grid.bits, theta), grid, weight(own[name]).shape)
+        found, chosen, losses = rounded(w, h, grid)
+        levels = allocated(losses, len(w), grid.bits, theta)
+        if not pays(losses, levels, grid.bits):
+            return quantized(chosen, found, grid, weight(own[name]).shape)
+        return _solved(w, h, levels, grid, weight(own[name]).shape)
 
     return in_turn(network, inputs, compress)
 
@@ -49,6 +53,14 @@ def allocated(losses: Tensor, rows: int, bits: int, theta: float = 1.95) -> Tens
         middle = (low + high) / 2
         low, high = (middle, high) if column_bytes(_levels(wanted + middle) - 1, rows) <= most else (low, middle)
     return _levels(wanted + low)
+
+
+def pays(losses: Tensor, levels: Tensor, bits: int) -> bool:
+    """Whether columns with these losses (d,) at equal bits are expected to lose less with these levels (d,).
+
+    A loss is taken to fall with the square of the number of levels, as the paper has it.
+    """
+    return bool((losses.double() * (2.0**bits / levels) ** 2).sum() < losses.double().sum())
 
 
 def _levels(bits: Tensor) -> Tensor:
