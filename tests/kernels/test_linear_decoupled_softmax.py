@@ -59,6 +59,26 @@ def test_the_compiled_form_passes_the_gate():
     assert against("compiled", cases.linear_decoupled_softmax(one_shape=True)).faults == ()
 
 
+@pytest.mark.parametrize("impl", ["chunked", "auto"])
+def test_gradients_from_the_forward_pass_are_the_callers_own(impl):
+    """Of a graph that is kept; and where only hidden states want gradients the weight gets no place for its own."""
+    inputs = cases.present(300, 8, 2000, 5)
+    hidden, weight = inputs["hidden"].requires_grad_(), inputs["weight"].requires_grad_()
+    loss = kernels.linear_decoupled_softmax(hidden, weight, inputs["positives"], impl=impl)
+    (first,) = torch.autograd.grad(loss, weight, retain_graph=True)
+    kept = first.clone()
+    first.zero_()
+    (second,) = torch.autograd.grad(loss, weight)
+    torch.testing.assert_close(second, kept)
+    loss = kernels.linear_decoupled_softmax(hidden, weight.detach(), inputs["positives"], impl=impl)
+    node = loss.grad_fn
+    while not hasattr(node, "saved_tensors"):
+        node = node.next_functions[0][0]
+    assert node.saved_tensors[1] is None
+    with torch.no_grad():
+        assert not kernels.linear_decoupled_softmax(hidden, weight, inputs["positives"], impl=impl).requires_grad
+
+
 @pytest.mark.parametrize("impl", [id for id in ALL if not KERNELS[id].gradient_in_forward])
 def test_a_value_for_each_row(impl):
     weights = torch.linspace(-1, 2, 37)
