@@ -11,6 +11,7 @@ import math
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from kernels.native import native, shared, threads
 from kernels.rows import state, write
@@ -56,4 +57,5 @@ def scaled_exp_(logits: Tensor, lse: Tensor, factor: Tensor) -> Tensor:
     rows, n = logits.shape
     src, a, b = logits.data_ptr(), lse.numpy(), factor.double().numpy()
     shared(lambda i, j: _scaled_exp(src + 4 * n * i, j - i, n, a[i:j], b[i:j]), rows, threads(logits.numel()))
+    increment_version(logits)
     return logits

@@ -18,7 +18,7 @@ import importlib.util
 import inspect
 import pkgutil
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -144,6 +144,19 @@ def checked(found: Kernel, x: Tensor) -> None:
         raise Unsupported(f"'{found.id}' of '{found.op}' takes {', '.join(found.dtypes)}, not {x.dtype}")
     if found.device != "any" and x.device.type != found.device:
         raise Unsupported(f"'{found.id}' of '{found.op}' runs on {found.device}, not on {x.device}")
+
+
+def checked_target(target: Tensor, rows: Sequence[int], names: str) -> None:
+    """Refuse targets that are not a whole number for each row; ``names`` says whose rows they are.
+
+    Raises:
+        ValueError: their shape.
+        Unsupported: their dtype.
+    """
+    if target.shape != tuple(rows):
+        raise ValueError(f"target is {tuple(target.shape)}, where {names} has a row for each of {tuple(rows)}")
+    if target.is_floating_point() or target.is_complex() or str(target.dtype) == "torch.bool":
+        raise Unsupported(f"target has a whole number for each row, the class, not {target.dtype}")
 
 
 def on(op: str, device: str) -> list[str]:

@@ -53,7 +53,7 @@ from kernels.vectors import (
     total,
 )
 
-BLOCK = 1 << 12  # elements between two flushes: 64 additions a lane, which of equal numbers are off by 1e-6 at most
+BLOCK = 64 * LANES  # elements between two flushes: 16 additions a lane, which of equal numbers are off by 1e-6 at most
 LOWEST = np.float32(np.finfo(np.float32).min)
 NOTHING = np.float32(-np.inf)  # what fills the lanes beyond the end
 FAR = 65536.0 if FMA else 0.0
@@ -64,6 +64,8 @@ LARGE = 1e6  # a sum of a block is less where no logit is 14 above m: the float3
 @njit(inline="always")
 def merged(m, s, m2, s2):  # type: ignore[no-untyped-def]
     """The state of two parts of a row."""
+    if m2 == m:
+        return m, s + s2
     if m2 > m:
         return m2, s * math.exp(m - m2) + s2
     return m, s + s2 * math.exp(m2 - m)

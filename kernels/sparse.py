@@ -146,6 +146,9 @@ def likely(logits: Tensor, eps: float, softcap: float | None) -> tuple[Tensor, S
     found = shared(part, rows, threads(logits.numel()))
     starts = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
     columns, values = (torch.from_numpy(np.concatenate(parts)) for parts in zip(*found, strict=True))
+    odd = lse.isnan()  # NaN so far where there is NaN or +inf
+    if odd.any():
+        lse[odd] = torch.logsumexp(logits[odd], -1).double()
     return lse, Sparse(starts, columns, values, n)
 
 

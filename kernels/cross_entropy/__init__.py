@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from kernels.registry import checked, implementation
+from kernels.registry import checked, checked_target, implementation
 from reference.ops.cross_entropy import reduced
 
 
@@ -22,10 +22,11 @@ def cross_entropy(
 ) -> Tensor:
     """Cross-entropy of logits (..., V) with integer target (...), as ``reference.ops.cross_entropy``.
 
-    The implementation ``in_place`` overwrites the logits.
+    The implementation ``in_place`` overwrites the logits, and has no second derivatives.
 
     Raises:
         Unsupported: the implementation takes no such dtype or device.
+        ValueError: there is no target for each row.
         IndexError: a target is neither in [0, V) nor ``ignore_index``.
         UnknownMethod: there is no such implementation.
 
@@ -35,8 +36,9 @@ def cross_entropy(
     """
     found = implementation("cross_entropy", impl)
     checked(found, logits)
+    checked_target(target, logits.shape[:-1], "logits")
     kept = target != ignore_index
-    rows, wanted = logits.reshape(-1, logits.shape[-1]), target.reshape(-1)
+    rows, wanted = logits.resolve_neg().reshape(-1, logits.shape[-1]), target.reshape(-1).long()
     if not kept.all():
         rows, wanted = rows[kept.view(-1)], wanted[kept.view(-1)]
     if wanted.numel() and not 0 <= wanted.min() <= wanted.max() < logits.shape[-1]:

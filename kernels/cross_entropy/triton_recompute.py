@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.derivatives import once
 from kernels.gpu import BLOCK, DEVICE, FLOATS, WARPS, there
 from kernels.linear_cross_entropy.terms import Terms, own_logits
 from kernels.logsumexp.triton_online import logsumexp_float64
@@ -56,6 +57,7 @@ class _Recomputed(torch.autograd.Function):
         return terms.values(lse, own, mean).to(logits.dtype)
 
     @staticmethod
+    @once
     def backward(ctx: Any, upstream: Tensor) -> Any:
         logits, target, lse = ctx.saved_tensors
         if ctx.in_place:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kernels.derivatives import by_definition
+from kernels.linear_cross_entropy.eager import with_target
 from kernels.linear_cross_entropy.terms import Terms, filterable, room, subtract_uniform_
 from kernels.logits import logsumexp
 from kernels.products import add_product_, product
@@ -54,6 +56,9 @@ class _Blocked(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor, upstream_lse: Tensor) -> Any:
         hidden, weight, bias, target, lse, order = ctx.saved_tensors
         terms, eps, classes = ctx.terms, ctx.eps, len(weight)
+        if torch.is_grad_enabled():
+            definition = with_target(target, terms)
+            return *by_definition(definition, [hidden, weight, bias], [upstream, upstream_lse]), None, None, None
         d_hidden = torch.zeros_like(hidden, dtype=upstream.dtype)
         d_weight = torch.empty_like(weight)
         d_bias = None if bias is None else torch.empty_like(bias)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kernels.derivatives import once
 from kernels.linear_cross_entropy.terms import Terms, own_logits, room
 from kernels.logits import logsumexp
 from kernels.products import add_product_, product
@@ -58,6 +59,7 @@ class _Chunked(torch.autograd.Function):
         return values, lses
 
     @staticmethod
+    @once
     def backward(ctx: Any, upstream: Tensor, _: Tensor) -> Any:
         return *rescaled(ctx.saved_tensors, upstream, ctx.each), None, None, None
 
@@ -69,10 +71,8 @@ def rescaled(found: Sequence[Tensor | None], upstream: Tensor, each: float) -> l
     of the weight's would be the most memory of all.
 
     Raises:
-        Unsupported: the upstream gradients of two values differ, or gradients are to have gradients.
+        Unsupported: the upstream gradients of two values differ.
     """
-    if torch.is_grad_enabled():
-        raise Unsupported("gradients that were computed in the forward pass have none of their own: use 'eager'")
     by = upstream[0].item()
     if not (upstream.isnan() if math.isnan(by) else upstream == by).all():
         raise Unsupported("'chunked' computed its gradient in the forward pass, for equal weights of all rows")

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kernels.derivatives import by_definition
 from kernels.linear_cross_entropy.blocked import EPS
 from kernels.linear_cross_entropy.chunked import rows_at_once
+from kernels.linear_cross_entropy.eager import with_target
 from kernels.linear_cross_entropy.terms import Terms, filterable, own_logits, room, subtract_uniform_
 from kernels.registry import Unsupported, kernel
 from kernels.sparse import Sparse, likely, stacked, with_entry
@@ -46,6 +48,9 @@ class _Cut(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor, upstream_lse: Tensor) -> Any:
         hidden, weight, bias, target, lse, own, starts, columns, values = ctx.saved_tensors
         terms, classes = ctx.terms, len(weight)
+        if torch.is_grad_enabled():
+            definition = with_target(target, terms)
+            return *by_definition(definition, [hidden, weight, bias], [upstream, upstream_lse]), None, None, None
         by_row = terms.of_p(lse, upstream, upstream_lse).float()
         likely = Sparse(starts, columns, values * by_row.repeat_interleave(starts.diff()), classes)
         taken = (terms.label_smoothing - 1) * upstream

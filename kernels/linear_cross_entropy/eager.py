@@ -1,5 +1,7 @@
 """What is written without a kernel: all logits, and torch's cross-entropy."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -22,3 +24,8 @@ def eager(
         return values, None
     lse = torch.logsumexp(logits, -1)
     return values + terms.z_loss * lse**2 if terms.z_loss else values, lse
+
+
+def with_target(target: Tensor, terms: Terms) -> Callable[..., tuple[Tensor, Tensor | None]]:
+    """The values and log-sum-exps as a function of hidden, weight and bias."""
+    return lambda hidden, weight, bias: eager(hidden, weight, target, bias, terms, return_lse=True)

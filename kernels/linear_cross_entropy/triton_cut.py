@@ -18,6 +18,7 @@ import torch
 import triton
 from torch import Tensor
 
+from kernels.derivatives import once
 from kernels.gpu import DEVICE, FLOATS
 from kernels.linear_cross_entropy.blocked import EPS
 from kernels.linear_cross_entropy.terms import Terms, filterable
@@ -70,6 +71,7 @@ class _Cut(torch.autograd.Function):
         return terms.values(lse, own, None if total is None else total / len(weight)).float(), lse.float()
 
     @staticmethod
+    @once
     def backward(ctx: Any, upstream: Tensor, upstream_lse: Tensor) -> Any:
         hidden, weight, bias, order, target, lse = ctx.saved_tensors
         layer = Layer(hidden, weight, bias, order, ctx.terms.softcap)

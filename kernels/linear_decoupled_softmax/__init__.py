@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels.linear_cross_entropy import upstream
+from kernels.linear_cross_entropy import fitting, upstream
 from kernels.linear_decoupled_softmax.present import Present
 from kernels.registry import Unsupported, checked, implementation
 from reference.ops.cross_entropy import reduced
@@ -35,6 +35,7 @@ def linear_decoupled_softmax(
 
     Raises:
         Unsupported: the implementation cannot do this; the message says what.
+        ValueError: the shapes do not fit.
         IndexError: a present label is not below L.
         UnknownMethod: there is no such implementation.
 
@@ -45,6 +46,11 @@ def linear_decoupled_softmax(
     """
     found = implementation("linear_decoupled_softmax", impl)
     checked(found, hidden)
+    fitting(hidden, weight)
+    if hidden.ndim != 2 or positives.ndim != 2 or len(positives) != len(hidden):
+        raise ValueError(
+            f"hidden is (N, D) and positives (N, P): found {tuple(hidden.shape)} and {tuple(positives.shape)}"
+        )
     if found.gradient_in_forward and reduction == "none":
         raise Unsupported(
             f"'{impl}' computes its gradient in the forward pass: reduction is 'mean' or 'sum', not 'none'"

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kernels.derivatives import once
 from kernels.linear_cross_entropy.chunked import rescaled, rows_at_once
 from kernels.linear_cross_entropy.terms import Terms, room
 from kernels.linear_decoupled_softmax.present import Present
@@ -47,6 +48,7 @@ class _Chunked(torch.autograd.Function):
         return values
 
     @staticmethod
+    @once
     def backward(ctx: Any, upstream: Tensor) -> Any:
         return *rescaled(ctx.saved_tensors, upstream, ctx.each), None, None
 

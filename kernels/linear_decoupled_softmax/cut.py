@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kernels.derivatives import by_definition
 from kernels.linear_cross_entropy.blocked import EPS
 from kernels.linear_cross_entropy.chunked import rows_at_once
 from kernels.linear_cross_entropy.terms import room
 from kernels.linear_decoupled_softmax.chunked import PLAIN
+from kernels.linear_decoupled_softmax.eager import eager
 from kernels.linear_decoupled_softmax.present import Present
 from kernels.registry import Unsupported, kernel
 from kernels.sparse import Sparse, likely, stacked
@@ -42,6 +44,8 @@ class _Cut(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> Any:
         hidden, weight, slopes, starts, columns, values = ctx.saved_tensors
         present: Present = ctx.present
+        if torch.is_grad_enabled():
+            return *by_definition(lambda h, w: eager(h, w, present), [hidden, weight], [upstream]), None, None
         by_row = (upstream * present.sums(slopes)).repeat_interleave(starts.diff())
         absent = Sparse(starts, columns, values * by_row.float(), len(weight))
         gradient = _merged(absent, present, -slopes * upstream[present.row])

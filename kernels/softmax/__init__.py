@@ -5,13 +5,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kernels.registry import Unsupported, checked, implementation
+from kernels.derivatives import differentiated
+from kernels.registry import Kernel, Unsupported, checked, implementation
+
+# What torch.autograd.graph.increment_version calls, which takes 0.3 us itself.
+_increment_version = torch._C._increment_version
 
 
 class _Softmax(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, impl: str) -> Tensor:  # type: ignore[no-untyped-def]
-        y = softmax(x, impl=impl)
+    def forward(ctx, x: Tensor, found: Kernel) -> Tensor:  # type: ignore[no-untyped-def]
+        y = torch.empty_like(x, memory_format=torch.contiguous_format)
+        if x.numel():
+            found.function(x.contiguous(), y)
         ctx.save_for_backward(y)
         return y
 
@@ -37,11 +43,13 @@ def softmax(x: Tensor, out: Tensor | None = None, *, impl: str = "auto") -> Tens
     if x.dtype is not torch.float32 or x.is_cuda:
         checked(found, x)
     if out is None:
-        if x.requires_grad and torch.is_grad_enabled():
-            return _Softmax.apply(x, impl)
+        if differentiated(x):
+            return _Softmax.apply(x, found)
         out = torch.empty_like(x, memory_format=torch.contiguous_format)
     elif out.shape != x.shape or out.dtype is not x.dtype or not out.is_contiguous():
         raise Unsupported(f"out must be contiguous, {tuple(x.shape)} and {x.dtype}: found {tuple(out.shape)}")
+    else:
+        _increment_version((out,))
     if x.numel():
         found.function(x if x.is_contiguous() else x.contiguous(), out)
     return out

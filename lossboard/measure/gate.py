@@ -5,7 +5,7 @@ the definition in float64. An error is the largest difference from float64 over 
 implementation's may be ``slack`` times the baseline's, or ``slack`` units of rounding where the baseline has less. What
 the definition makes NaN or infinite, it must too, and nothing else. It must leave its inputs and the upstream gradient
 as they were, and give the same gradient twice. The upstream gradient is not contiguous: those of real networks need not
-be.
+be. Where gradients are to have gradients of their own, an implementation gives the right ones or raises.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ import torch
 from torch import Tensor
 
 SLACK = 8.0  # rounding differs with the order of sums, and gradients cancel
+SECOND = "the second derivative by "
+SMALL = 50_000  # elements of inputs, where second derivatives are looked at: they are of the definition's size
+CANCELLED = 1e-2  # what is allowed of second derivatives, whose terms cancel: wrong ones are off by about 1
 AGAIN = (
     1e-5  # two gradients of one value may differ so much, relative to the largest: atomic additions come in any order
 )
@@ -51,6 +54,10 @@ class _Outcome:
     value: Tensor
     gradients: dict[str, Tensor]
     faults: tuple[str, ...]  # what it did that it must not
+    second: dict[str, Tensor]  # what the gradients' sum, weighted, has as gradients; none where it raises
+
+
+Truth = tuple[_Outcome, _Outcome]  # the baseline's, and that in float64
 
 
 def gate(
@@ -62,6 +69,7 @@ def gate(
     allowed: float = 0.0,
     gradients: bool = True,
     overwrites: Collection[str] = (),
+    truths: dict[str, Truth] | None = None,
 ) -> Verdict:
     """Hold an implementation to its operation's definition over named cases of inputs.
 
@@ -73,7 +81,10 @@ def gate(
             one may show NaN in some of the places only where the definition has it.
         gradients: whether the operation has any; else values alone are compared.
         overwrites: inputs that the implementation says its backward pass overwrites: that pass runs once, on copies.
+        truths: what the definition gave for these cases, by name, where several implementations are held to them; what
+            is not in it yet is put there.
     """
+    truths = {} if truths is None else truths
     errors: list[Error] = []
     faults: list[str] = []
     for case, inputs in cases.items():
@@ -82,8 +93,10 @@ def gate(
         except Exception as error:  # whatever it raises is the implementation's fault, and is said
             faults.append(f"{case}: raised {type(error).__name__}: {error}")
             continue
-        baseline = _observed(definition, inputs, gradients)
-        exact = _observed(definition, {k: _wide(v) for k, v in inputs.items()}, gradients)
+        if case not in truths:
+            wide = {name: value.double() if value.is_floating_point() else value for name, value in inputs.items()}
+            truths[case] = _observed(definition, inputs, gradients), _observed(definition, wide, gradients)
+        baseline, exact = truths[case]
         faults += [f"{case}: {fault}" for fault in found.faults]
         for of, ours, theirs, truth in _triples(found, baseline, exact):
             extra = allowed if of != "value" else 0.0
@@ -93,6 +106,7 @@ def gate(
                 continue
             measured = Error(case, of, _distance(ours, truth), _distance(theirs, truth))
             limit = slack * max(measured.baseline, torch.finfo(theirs.dtype).eps) + extra
+            limit = max(limit, CANCELLED) if of.startswith(SECOND) else limit
             if not measured.found <= limit:
                 faults.append(f"{case}: {of} is off by {measured.found:.1e}; the baseline by {measured.baseline:.1e}")
             errors.append(measured)
@@ -100,14 +114,13 @@ def gate(
 
 
 def _triples(found: _Outcome, baseline: _Outcome, exact: _Outcome) -> Iterator[tuple[str, Tensor, Tensor, Tensor]]:
-    """The value and each gradient, of all three."""
+    """The value, each gradient, and second derivatives where those of the definition are finite, of all three."""
     yield "value", found.value, baseline.value, exact.value
     for name in exact.gradients:
         yield name, found.gradients[name], baseline.gradients[name], exact.gradients[name]
-
-
-def _wide(value: Tensor) -> Tensor:
-    return value.double() if value.is_floating_point() else value
+    if all(bool(each.isfinite().all()) for each in (*baseline.second.values(), *exact.second.values())):
+        for name in exact.second.keys() & found.second.keys() & baseline.second.keys():
+            yield SECOND + name, found.second[name], baseline.second[name], exact.second[name]
 
 
 def _upstream(value: Tensor) -> Tensor:
@@ -135,7 +148,24 @@ def _observed(operation: Operation, inputs: Inputs, gradients: bool, overwrites:
         if not _same(value.detach(), kept):
             faults.append("the value changes in the backward pass")
     faults += [f"the input {name} is overwritten" for name in inputs if not _same(inputs[name], before[name])]
-    return _Outcome(kept, found, tuple(faults))
+    small = sum(value.numel() for value in inputs.values()) < SMALL
+    second = _second(operation, before) if gradients and small and not overwrites else {}
+    return _Outcome(kept, found, tuple(faults), second)
+
+
+def _second(operation: Operation, inputs: Inputs) -> dict[str, Tensor]:
+    """The gradients by the inputs of their own gradients, times numbers in [1, 2) and added up; {} where it raises."""
+    leaves = {
+        name: value.clone().requires_grad_() if value.is_floating_point() else value for name, value in inputs.items()
+    }
+    wanted = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad}
+    try:
+        value = operation(**leaves)
+        first = torch.autograd.grad(value, list(wanted.values()), _upstream(value), create_graph=True)
+        total = torch.stack([(each.double() * _upstream(each)).sum() for each in first]).sum()
+        return dict(zip(wanted, torch.autograd.grad(total, list(wanted.values())), strict=True))
+    except Exception:  # that it has none is no fault, and whatever it raises says so
+        return {}
 
 
 def _differentiated(value: Tensor, wanted: Mapping[str, Tensor], once: bool) -> tuple[dict[str, Tensor], list[str]]:

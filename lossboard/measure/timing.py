@@ -2,8 +2,8 @@
 
 A machine is slower at one minute than at the next, so implementations take turns: each *round* gives one *sample* of
 each, in a new order. A sample is the mean of as many calls as last for SAMPLE_S. On one thread of a CPU time is the
-thread's own, which other processes disturb through the caches only; on several it is the wall's; on CUDA it is the
-device's, with its L2 cache overwritten before every call.
+process's own, of all its threads, so that none can hide its work; other processes disturb it through the caches only.
+On several threads it is the wall's; on CUDA it is the device's, with its L2 cache overwritten before every call.
 """
 
 from __future__ import annotations
@@ -86,10 +86,10 @@ def interleaved(
 
 
 def clock_of(device: str) -> Clock:
-    """The clock for a device: the thread's own time, the wall's with several threads, or CUDA events."""
+    """The clock for a device: the process's own time, the wall's with several threads, or CUDA events."""
     if torch.device(device).type == "cuda":
         return _cuda_clock(torch.device(device))
-    return _counted(time.thread_time_ns if torch.get_num_threads() == 1 else time.perf_counter_ns)
+    return _counted(time.process_time_ns if torch.get_num_threads() == 1 else time.perf_counter_ns)
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float]:

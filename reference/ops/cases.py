@@ -54,13 +54,22 @@ def far(rows: int, n: int) -> Tensor:
     return drawn(rows, n) + 1e4 * drawn(rows, n, seed=2).sign()
 
 
+def long_rows(n: int = 9000) -> Tensor:
+    """(6, n): ordinary numbers but for one far into a row, beyond what a kernel sees first: far above the others, far
+    below them, infinite, or NaN."""
+    x = drawn(6, n)
+    for row, value in zip(x, (100.0, 1e4, -1e4, -INF, INF, NAN), strict=False):
+        row[n - 700] = value
+    return x
+
+
 def softmax(*, one_shape: bool = False) -> Cases:
     """Of x (..., n)."""
     odd = odd_rows(129)
     cases = {"plain": drawn(*odd.shape), "large": far(*odd.shape), "odd": odd}
     if not one_shape:
         cases |= {f"{n} logits": drawn(n) for n in (1, 127, 128, 129)}
-        cases |= {"one class": drawn(3, 1), "long": drawn(2, 5000), "three dimensions": drawn(2, 3, 40)}
+        cases |= {"one class": drawn(3, 1), "long": long_rows(), "three dimensions": drawn(2, 3, 40)}
         cases |= {"transposed": drawn(40, 7).T, "every other": drawn(6, 130)[:, ::2]}
     return {name: {"x": x} for name, x in cases.items()}
 
@@ -77,7 +86,8 @@ def cross_entropy(*, one_shape: bool = False) -> Cases:
     float64 log-sum-exp does not show how many there are.
     """
     logits = {name: inputs["x"] for name, inputs in softmax(one_shape=one_shape).items() if inputs["x"].ndim == 2}
-    logits["odd"] = logits["odd"][:-1][(logits["odd"][:-1] != INF).all(1)]
+    logits["odd"] = logits["odd"][:-1]
+    logits = {name: x[(x != INF).all(1)] for name, x in logits.items()}
     if not one_shape:
         logits |= {f"{n} x {v}": drawn(n, v) for n, v in ((1, 1), (1, 300), (33, 127), (33, 128))}
         logits |= {"masked": drawn(9, 50), "ignoring": drawn(9, 50)}
@@ -110,6 +120,9 @@ def linear_cross_entropy(*, one_shape: bool = False) -> Cases:
     cases["masked"]["bias"][1::3] = -INF
     cases["masked"]["target"] = 3 * labels(37, 41)
     cases["ignoring"]["target"][::3] = -100
+    cases["several parts"] = linear(70, 8, 65_537, scale=6.0, bias=True)  # of rows, and of classes; few are likely
+    cases["several parts"]["bias"][60_000:60_100] = -INF
+    cases["several parts"]["target"].clamp_(max=59_999)[65:68] = -100
     for name in ("hidden", "weight"):
         cases["transposed"][name] = cases["transposed"][name].T.contiguous().T
     return cases

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from kernels.registry import implementation
 from lossboard.measure import gate
-from lossboard.measure.gate import SLACK
+from lossboard.measure.gate import SLACK, Truth
 from lossboard.measure.memory import Peak, peak
 from lossboard.measure.roofline import Roofline
 from lossboard.measure.timing import Times, interleaved
@@ -58,8 +59,15 @@ def gated(kind: Kind, method: Method) -> str:
         placed(awkward, dtype=getattr(torch, kind.dtype), device=kind.device),
         allowed=GAIN * method.defaults.get("eps", 0.0),
         overwrites=found.overwrites,
+        truths=_truths(kind),
     )
     return "; ".join(verdict.faults[:3])
+
+
+@functools.cache
+def _truths(kind: Kind) -> dict[str, Truth]:
+    """What the definition gives for the awkward cases of a kind; filled in by the first implementation."""
+    return {}
 
 
 def keep_freed_memory() -> None:
@@ -242,7 +250,8 @@ def _exact(kind: Kind, inputs: Inputs) -> list[Tensor]:
 
 def _memory(kind: Kind, shape: Shape, method: Method, seed: int) -> Peak:
     """The peak of a whole call, after one of the same size: what a first call loads and compiles does not count."""
-    how = (kind.op, _impl(method), dict(method.defaults), shape.sizes, shape.inputs, kind.dtype, kind.device, seed)
+    given = shape.sizes, shape.inputs, kind.dtype, kind.device, seed, shape.precision
+    how = (kind.op, _impl(method), dict(method.defaults), *given)
     return peak(prepared, how, warm=how, device=kind.device, preload=PRELOAD)
 
 

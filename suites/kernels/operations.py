@@ -146,7 +146,9 @@ def prepared(
     dtype: str,
     device: str,
     seed: int,
+    precision: str,
 ) -> Callable[[], object]:
     """The whole call of an implementation on inputs of its own, for a process that measures its memory."""
+    torch.set_float32_matmul_precision(precision)
     operation = OPERATIONS[op]
     return whole(operation, operation.call(impl, settings), made(op, sizes, kind, dtype, device, seed))

@@ -147,7 +147,7 @@ def test_a_loss_times_nan_has_gradients_of_nan_and_none_of_second_order(impl):
     loss = kernels.linear_cross_entropy(hidden, **inputs, impl=impl)
     (found,) = torch.autograd.grad(loss * float("nan"), hidden, retain_graph=True)
     assert found.isnan().all()
-    with pytest.raises(Unsupported, match="use 'eager'"):
+    with pytest.raises(Unsupported, match="eager"):
         torch.autograd.grad(loss, hidden, create_graph=True)
 
 

@@ -14,7 +14,7 @@ CASES = cases.softmax()
 def test_the_definition_passes():
     verdict = gate(softmax, softmax, CASES)
     assert verdict.faults == ()
-    assert {error.of for error in verdict.errors} == {"value", "x"}
+    assert {error.of for error in verdict.errors} == {"value", "x", "the second derivative by x"}
 
 
 def wrong_tail(x):
@@ -88,6 +88,18 @@ class Contiguous(Upstream):
         return y * (g - (g * y).sum(-1, keepdim=True))
 
 
+class Frozen(Upstream):
+    @staticmethod
+    def backward(ctx, g):
+        (y,) = ctx.saved_tensors
+        return y * (g - (g * y).sum(-1, keepdim=True).detach())  # right once
+
+
+def maximum_of_the_first_block(x):
+    e = (x - x[..., :4096].amax(-1, keepdim=True)).exp()
+    return e / e.sum(-1, keepdim=True)
+
+
 BROKEN = {
     wrong_tail: "129 logits: value is off",
     overwritten_input: "the input x is overwritten",
@@ -100,6 +112,8 @@ BROKEN = {
     HalfGradient.apply: "plain: x is off",
     Doubled.apply: "plain: the gradient of x differs the second time",
     Contiguous.apply: "plain: x is off",
+    Frozen.apply: "plain: the second derivative by x is off",
+    maximum_of_the_first_block: "long: value is NaN",
 }
 
 
@@ -108,6 +122,30 @@ def test_what_is_broken_is_caught(broken, fault):
     verdict = gate(broken, softmax, CASES)
     assert not verdict.passed
     assert any(part in said for said in verdict.faults for part in fault.split("|")), verdict.faults
+
+
+def test_what_refuses_second_derivatives_passes():
+    class Once(Upstream):
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(ctx, g):
+            (y,) = ctx.saved_tensors
+            return y * (g - (g * y).sum(-1, keepdim=True))
+
+    assert gate(Once.apply, softmax, {"plain": CASES["plain"]}).passed
+
+
+def test_the_definition_is_computed_once_for_several_implementations():
+    called, truths = [], {}
+
+    def definition(x):
+        called.append(x)
+        return softmax(x)
+
+    for _ in range(2):
+        assert gate(softmax, definition, {"plain": CASES["plain"]}, truths=truths).passed
+    assert list(truths) == ["plain"]
+    assert len(called) == 4  # in float32 and in float64, each once more for second derivatives
 
 
 def test_an_approximation_states_the_error_of_its_gradient():

@@ -132,8 +132,31 @@ def test_fewer_than_six_bound_nothing():
     assert median_interval([3.0, 1.0, 2.0, 6.0, 5.0, 4.0]) == (1.0, 6.0)
 
 
-def test_a_thread_that_sleeps_takes_no_time_of_its_own():
-    """The clock of one thread is the thread's; of several, the wall's."""
+def test_work_in_another_thread_is_counted():
+    """Where one thread is asked for."""
+    from threading import Thread
+    from time import process_time
+
+    def busy():
+        end = process_time() + 0.05
+        while process_time() < end:
+            pass
+
+    def hidden():
+        other = Thread(target=busy)
+        other.start()
+        other.join()
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        assert clock_of("cpu")(hidden, 1) >= 0.05
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_process_that_sleeps_takes_no_time_of_its_own():
+    """The clock of one thread is the process's; of several, the wall's."""
     from time import sleep
 
     before = torch.get_num_threads()
