@@ -466,10 +466,13 @@ def _conclude(
     if page:
         from lossboard.publish import publish
 
-        _measure_theory()
-        others_too = {name: [*_local(name), *_published(name)] for name in protocol.available() if name != suite.name}
-        index = publish(paths.site(), {**others_too, suite.name: [*local, *published]})
+        others = [name for name in protocol.available() if name != suite.name]
+        built = {name: [*_local(name), *_published(name)] for name in others if (paths.site() / name).is_dir()}
+        _measure_theory([suite.name, *built])
+        index = publish(paths.site(), {**built, suite.name: [*local, *published]})
         show.console.print(f"page: {index.parent / suite.name / 'index.html'}", soft_wrap=True)
+        if len(built) < len(others):  # they take a minute, once
+            show.console.print("with the other suites: lossboard publish --local")
 
 
 def _compared(suite: protocol.Suite, ours: list[Record], published: list[Record]) -> str:
@@ -501,7 +504,7 @@ def _remarks(suite: protocol.Suite, part: protocol.Track, own: list[Record], sho
     return remarks(suite.name, entries_of(part, shown, shown, own))
 
 
-def _measure_theory() -> None:
+def _measure_theory(suites: Iterable[str]) -> None:
     """What pages say of the theory of losses, measured once for each version of one, with a bar while it takes."""
     from rich.progress import track
 
@@ -510,7 +513,7 @@ def _measure_theory() -> None:
     from lossboard.theory import prepare, unmeasured
     from reference.methods import catalogue
 
-    methods = {m.id: m for name in protocol.available() for m in suite_methods(protocol.load(name)).values()}
+    methods = {m.id: m for name in suites for m in suite_methods(protocol.load(name)).values()}
     todo = [method.id for method in unmeasured(methods.values()) if method is catalogue("loss").get(method.id)]
     if len(todo) <= 5:  # the page measures them itself
         return
@@ -779,7 +782,7 @@ def publish(
 
     for problem in (each for name in protocol.available() for each in reproduced.read(name)[1]):
         show.warn(f"{problem}; left out")
-    _measure_theory()
+    _measure_theory(protocol.available())
     found = {name: _published(name) + (_local(name) if local else []) for name in protocol.available()}
     show.console.print(f"site: {build(out or paths.site(), found)}", soft_wrap=True)
 

@@ -140,6 +140,7 @@ def _died(code: int | None) -> Peak:
 def _child(
     sender: Connection, make: Make, arguments: tuple[Any, ...], warm: tuple[Any, ...] | None, threads: int
 ) -> None:
+    gc.freeze()  # what was there before needs no look: it is no call's, and a look copies its pages
     torch.set_num_threads(threads)
     sender.send(_caught(lambda: _on_cpu(make, arguments, warm)))
 
@@ -218,7 +219,7 @@ def _on_cuda(make: Make, arguments: tuple[Any, ...], warm: tuple[Any, ...] | Non
 
 
 def _storages() -> set[int]:
-    """The addresses of the memory of every tensor there is; those of a compiler's subclasses have none."""
+    """The addresses of the memory of every tensor that is not frozen; those of a compiler's subclasses have none."""
     tensors = (found for found in gc.get_objects() if type(found) in (Tensor, torch.nn.Parameter))
     return {found.untyped_storage().data_ptr() for found in tensors}
 
