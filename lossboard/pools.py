@@ -191,14 +191,13 @@ def _one_by_one(work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[An
     from joblib.externals.loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
 
     for item in items:
-        pool, finished = ProcessPoolExecutor(max_workers=1, context=_spawned()), False
+        pool = ProcessPoolExecutor(max_workers=1, context=_spawned())
         try:
             result = pool.submit(_Guarded(work), item).result()
-            finished = True
         except TerminatedWorkerError as error:
             raise WorkerDied(str(error).split("\n")[0]) from error
         finally:
-            pool.shutdown(wait=finished, kill_workers=not finished)
+            pool.shutdown(wait=True, kill_workers=True)  # one that ends by itself takes two seconds to
         yield result
 
 
