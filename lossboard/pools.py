@@ -216,12 +216,12 @@ class _Guarded:
     """The work, in a worker that leaves Ctrl-C to its parent and ends when its parent is gone."""
 
     def __init__(self, work: Callable[[Any], Any]) -> None:
-        self.work = work
+        self.work, self.parent = work, os.getpid()  # which may be gone before the worker looks
 
     def __call__(self, item: Any) -> Any:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         if not any(thread.name == _WATCH for thread in threading.enumerate()):
-            threading.Thread(target=_end_with_parent, args=(os.getppid(),), name=_WATCH, daemon=True).start()
+            threading.Thread(target=_end_with_parent, args=(self.parent,), name=_WATCH, daemon=True).start()
         return self.work(item)
 
 
