@@ -466,12 +466,12 @@ def _conclude(
     if page:
         from lossboard.publish import publish
 
-        others = [name for name in protocol.available() if name != suite.name]
-        built = {name: [*_local(name), *_published(name)] for name in others if (paths.site() / name).is_dir()}
+        beside = [name for name in protocol.available() if name != suite.name]
+        built = {name: [*_local(name), *_published(name)] for name in beside if (paths.site() / name).is_dir()}
         _measure_theory([suite.name, *built])
         index = publish(paths.site(), {**built, suite.name: [*local, *published]})
         show.console.print(f"page: {index.parent / suite.name / 'index.html'}", soft_wrap=True)
-        if len(built) < len(others):  # they take a minute, once
+        if len(built) < len(beside):  # they take a minute, once
             show.console.print("with the other suites: lossboard publish --local")
 
 

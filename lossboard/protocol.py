@@ -85,15 +85,23 @@ class Split:
 
 @dataclass(frozen=True)
 class Model:
-    """The network: ``kind`` names it in ``reference.models``; ``width`` 0 is the smaller of features and classes."""
+    """The network: ``kind`` names it in ``reference.models``; ``width`` 0 is the smaller of features and classes.
+
+    Of a network that comes trained, ``repository`` is its id on the Hugging Face hub (or a folder), ``revision`` the
+    commit there.
+    """
 
     kind: str
     layers: int = 0
     width: int = 0
+    repository: str = ""
+    revision: str = ""
 
     def __post_init__(self) -> None:
         _within("layers", self.layers, 0, 1000)
         _within("width", self.width, 0, 100_000)
+        if self.repository and not re.fullmatch(r"[0-9a-f]{40}", self.revision):
+            raise UsageError(f"repository = '{self.repository}' needs a revision: the 40 hex digits of a commit")
 
 
 @dataclass(frozen=True)
@@ -585,7 +593,7 @@ class _Reading:
     version: int
     parts: tuple[str, ...]
     optional: tuple[str, ...]  # parts that a block may leave out, all of them together
-    named: tuple[str, ...]  # parts of which a block may list several entries, which make the name of a task
+    named: tuple[str, ...]  # parts that make the name of a task, beside those of which its block lists several entries
     kinds: tuple[str, ...]
     sections: Mapping[str, Mapping[str, Any]]
 
@@ -625,9 +633,10 @@ class _Reading:
         _keys(where, block, [*required, "kind"], required)
         datasets = _list(block["dataset"]) if "dataset" in self.parts else [""]
         others = [part for part in own if part != "dataset" and part not in self.named]
-        shared = {key: self.entry(where, key, block[key]) for key in others}
-        for dataset, *entries in itertools.product(datasets, *(_list(block[part]) for part in self.named)):
-            named = {part: self.entry(where, part, e) for part, e in zip(self.named, entries, strict=True)}
+        varied = [*self.named, *(part for part in others if isinstance(block[part], list))]
+        shared = {key: self.entry(where, key, block[key]) for key in others if key not in varied}
+        for dataset, *entries in itertools.product(datasets, *(_list(block[part]) for part in varied)):
+            named = {part: self.entry(where, part, e) for part, e in zip(varied, entries, strict=True)}
             parts = {part: named[part] if part in named else shared[part] for part in own if part != "dataset"}
             data = _pin(where, dataset, parts.get("corruption")) if dataset else ""
             name = f"{dataset or kind}/{'-'.join(entries)}"

@@ -17,8 +17,12 @@ def accuracy(log_p: Tensor, target: Tensor) -> float:
 
 def nll(log_p: Tensor, target: Tensor, *, floor: float = FLOOR) -> float:
     """Mean negative log-likelihood in nats: of the target's probability, or ``floor`` where that is smaller."""
-    own = log_p.gather(1, target[:, None])[:, 0].double()
-    return float(-own.clamp(min=math.log(floor)).mean())
+    return float(each_nll(log_p, target, floor=floor).mean())
+
+
+def each_nll(log_p: Tensor, target: Tensor, *, floor: float = FLOOR) -> Tensor:
+    """The same of each row (N,), float64."""
+    return -log_p.gather(1, target[:, None])[:, 0].double().clamp(min=math.log(floor))
 
 
 def brier(log_p: Tensor, target: Tensor) -> float:

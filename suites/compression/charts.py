@@ -20,11 +20,51 @@ Entries = Mapping[str, Sequence[Entry]]  # task -> methods
 def figures(track: Track, board: Board, entries: Entries) -> list[Figure]:
     """For every network of the track its front, and a map of its layers at the setting in the middle."""
     ranked = [row for row in board.rows if row.rank]
+    if any(task.parts["training"].twice for task in track.tasks):
+        return _regimes(track, entries)
     colours = highlights(ranked, {"quantization": "rtn", "pruning": "magnitude"}[track.kind])
     found = []
     for name, tasks in networks(track).items():
         found += _front(track, name, tasks, entries, colours)
         found += _layers(track, name, tasks, entries, [row.method for row in ranked])
+    return found
+
+
+REGIMES = {  # what is mapped, what it is called, and in which unit
+    "accuracy": ("Accuracy of {method} (%)", 100),
+    "connectivity": ("Mode connectivity (points of error)", 100),
+    "cka": ("Alignment of outputs (CKA, %)", 100),
+}
+
+
+def _regimes(track: Track, entries: Entries) -> list[Figure]:
+    """Maps of the training's batch against the share that is cut, for the method that was trained twice."""
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in REGIMES}
+    seen = set()
+    for task in sorted(track.tasks, key=lambda task: task.parts["setting"].sparsity):
+        for entry in (each for each in entries[task.name] if "connectivity" in each.metrics and each.tuned):
+            values = entry.metrics | {"accuracy": entry.tuned.mean / 100 if entry.tuned else math.nan}
+            place = {"method": f"{100 * task.parts['setting'].sparsity:g} % cut", "layer": task.parts["training"].batch}
+            for name, (_, unit) in REGIMES.items():
+                shown = float(f"{unit * values[name]:.3g}")
+                rows[name].append(place | {"value": shown, "told": f"{shown:g}"})
+            seen.add(entry.method)
+    if not seen:
+        return []
+    method, where = ", ".join(sorted(seen)), named(track.tasks[0])
+    caption = (
+        f"{where}: {method} after training with batches of so many rows, small ones being hot. Mean over seeds. Two "
+        "networks are trained further with other batches after the same cut. Zhou et al. (2023) tell apart where a "
+        "barrier lies between them (connectivity below 0), where none does and their outputs differ, and where none "
+        "does and they are alike."
+    )
+    found = []
+    for name, (title, _) in REGIMES.items():
+        words = title.format(method=method)
+        svg = drawing.drawn(drawing.draw_map, {"rows": rows[name], "across": "rows of a batch in training"})
+        told = f"{words} by batch of the training and share cut: {where}"
+        key = stem(track.name, "regimes", name)
+        found.append(Figure(key, svg, words, told, caption, stem(track.name, "tasks"), leads=name == "accuracy"))
     return found
 
 

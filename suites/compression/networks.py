@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,7 @@ CODE = (
     *("reference.models.mlp", "reference.models.cnn", "reference.models.resnet", "reference.models.transformer"),
     *("reference.models.tokens", "reference.compressors.folding"),
 )
+PIECE = 4  # rows of a text that are judged at once, where there are many different tokens
 HELD_OUT = 0.05  # of a text, at its end: what is tested on
 
 
@@ -53,15 +54,15 @@ class Rows:
 class Subject:
     """A trained network in evaluation mode, without normalisation of batches, with what compressors are given.
 
-    ``logits`` are those of the test rows.
+    ``logits`` are those of the test rows; without them they are computed again for each judgement, piece by piece.
     """
 
     network: nn.Module
     rows: Rows
     calibration: Tensor
-    logits: Tensor
     task: Task
     seed: int
+    logits: Tensor | None = None
     known: dict[int, Mapping[str, Tensor]] = field(default_factory=dict)  # bits -> ranges of activations
 
     def given(self, setting: Setting) -> nn.Module:
@@ -77,26 +78,60 @@ class Subject:
             self.known[bits] = ranges(self.network, self.calibration, bits)
         return self.known[bits] if bits else {}
 
-    def training(self) -> Training:
-        """What a compressor may train the network further with; the same batches for each."""
+    def training(self, batches: str = "further") -> Training:
+        """What a compressor may train the network further with; the same batches for each, drawn by a stream's name."""
         how = self.task.parts["training"]
-        return _training(self.task, self.rows, how.further, how.further_lr, self.stream("further"))
+        batch = how.further_batch or how.batch
+        return _training(self.task, self.rows, how.further, batch, how.further_lr, self.stream(batches))
+
+    def beside(self, network: nn.Module) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Logits (M, C) of test rows by a network and by the full one, and targets (M,): all at once, or in pieces."""
+        inputs, target = self.rows.test_inputs, self.rows.test_target
+        if self.logits is not None:
+            yield outputs(network, inputs), self.logits, target.flatten()
+            return
+        for part, wanted in zip(inputs.split(PIECE), target.split(PIECE), strict=True):
+            yield outputs(network, part), outputs(self.network, part), wanted.flatten()
 
     def stream(self, name: str) -> torch.Generator:
-        return stream(self.task.dataset, self.seed, name)
+        own = stream(self.task.dataset, self.seed, name)
+        return own if self.device.type == "cpu" else torch.Generator(self.device).manual_seed(own.initial_seed())
+
+    @property
+    def device(self) -> torch.device:
+        return self.rows.inputs.device
 
 
 @functools.lru_cache(maxsize=1)
 def subject(task: Task, seed: int, data: Callable[[str], Dataset]) -> Subject:
     """The network of a task's data, model, loss and training with this seed, trained now or before."""
     one_thread()
+    if task.model.repository:
+        return _language_model(task, seed, data)
     found = rows(task, seed, data)
     network = built(task, found, stream(task.dataset, seed, "weights"))
     kept = artifact("network", _made_of(task, seed), lambda: _trained(task, seed, network, found))
     network = loaded(folded(network), kept.tensors).eval()
+    return Subject(network, found, _calibration(task, seed, found), task, seed, outputs(network, found.test_inputs))
+
+
+def _language_model(task: Task, seed: int, data: Callable[[str], Dataset]) -> Subject:
+    """A network of the hub; seeds differ in calibration rows, and in what methods that train or draw make of it."""
+    from suites.compression.language import pretrained, tokens
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network, tokenizer = pretrained(task.model)
+    network = network.to(device)
+    texts, context = data(task.dataset).features, task.parts["training"].context
+    train, test = (_rows(tokens(texts[split].tobytes(), tokenizer).to(device), context) for split in ("valid", "test"))
+    found = Rows(*train, *test, classes=len(tokenizer))
+    return Subject(network, found, _calibration(task, seed, found), task, seed)
+
+
+def _calibration(task: Task, seed: int, found: Rows) -> Tensor:
     chosen = torch.randperm(len(found.target), generator=stream(task.dataset, seed, "calibration"))
-    calibration = found.inputs[chosen[: task.parts["training"].calibration]]
-    return Subject(network, found, calibration, outputs(network, found.test_inputs), task, seed)
+    chosen = chosen.to(found.inputs.device)
+    return found.inputs[chosen[: task.parts["training"].calibration]]
 
 
 def _made_of(task: Task, seed: int) -> Mapping[str, object]:
@@ -114,17 +149,17 @@ def _made_of(task: Task, seed: int) -> Mapping[str, object]:
 
 def _trained(task: Task, seed: int, network: nn.Module, found: Rows) -> Mapping[str, Tensor]:
     how = task.parts["training"]
-    training = _training(task, found, how.steps, how.lr, stream(task.dataset, seed, "batches"))
+    training = _training(task, found, how.steps, how.batch, how.lr, stream(task.dataset, seed, "batches"))
     trained = descend(network.train(), training, parameters(network))
     return {name: p.detach() for name, p in folded(loaded(network, trained)).named_parameters()}
 
 
-def _training(task: Task, found: Rows, steps: int, lr: float, generator: torch.Generator) -> Training:
+def _training(task: Task, found: Rows, steps: int, batch: int, lr: float, generator: torch.Generator) -> Training:
     how, loss = task.parts["training"], task.parts["loss"]
     method = catalogue(loss.kind)[loss.method]
     if method.supplied or method.batchwise or method.link or method.outputs:
         raise UsageError(f"loss '{loss.method}': networks are trained here with losses of logits and target alone")
-    return Training(found.inputs, found.target, method.function, steps, how.batch, lr, generator, how.decay)
+    return Training(found.inputs, found.target, method.function, steps, batch, lr, generator, how.decay)
 
 
 def rows(task: Task, seed: int, data: Callable[[str], Dataset]) -> Rows:

@@ -68,8 +68,11 @@ class Loss:
 @dataclass(frozen=True)
 class Training:
     """How the network is trained, by AdamW with a cosine; and for how many ``further`` steps compressors may train it.
+    A network that comes trained has no ``steps``.
 
     ``context`` is how many tokens a row of a text has; ``calibration`` how many training rows compressors see.
+    ``further_batch`` is the batch of the further steps, 0: as before. With ``twice`` a compressor that trains does so
+    once more with other batches, and it is recorded how the two networks lie to each other.
     """
 
     steps: int
@@ -80,7 +83,10 @@ class Training:
     decay: float = 0.0
     context: int = 0
     calibration: int = 128
+    further_batch: int = 0
+    twice: bool = False
 
     def __post_init__(self) -> None:
-        if min(self.steps, self.batch, self.lr, self.further, self.further_lr, self.calibration) <= 0:
-            raise UsageError(f"{self}: steps, batch, rates, further steps and calibration rows are positive")
+        positive = min(self.batch, self.lr, self.further, self.further_lr, self.calibration) > 0
+        if self.steps < 0 or not positive:
+            raise UsageError(f"{self}: batch, rates, further steps and calibration rows are positive; steps at least 0")

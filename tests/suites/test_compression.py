@@ -93,7 +93,7 @@ def test_settings_that_are_refused(wrong: dict[str, float], message: str) -> Non
     with pytest.raises(UsageError, match=message):
         Setting(**wrong)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="positive"):
-        Training(steps=0, batch=16, lr=0.1, further=1, further_lr=0.1)
+        Training(steps=10, batch=0, lr=0.1, further=1, further_lr=0.1)
     with pytest.raises(UsageError, match="loss or calibration"):
         Loss("ce", kind="attack")
 
@@ -232,6 +232,113 @@ def test_a_text_is_judged_by_its_next_characters() -> None:
         assert found.keys() <= SUITE.metrics.columns.keys()
 
 
+def test_a_line_between_networks_that_are_alike_and_lie_apart() -> None:
+    """Hidden units in another order: the same outputs, and nothing that works half way."""
+    subject = networks.subject(cell("rtn", "digits/mlp-ce-int3").task, 0, load)
+    own = {name: p.detach() for name, p in subject.network.named_parameters()}
+    first, second = (name for name, w in own.items() if w.shape[0] == 128 and w.ndim == 2)
+    order = torch.randperm(128, generator=torch.Generator().manual_seed(0))
+    moved = own | {first: own[first][order], second: own[second][:, order]}
+    moved[first.replace("weight", "bias")] = own[first.replace("weight", "bias")][order]
+    other = networks.loaded(subject.network, moved).eval()
+    same = judging.side_by_side(subject.network, subject.network, subject)
+    assert same == pytest.approx({"connectivity": 0.0, "cka": 1.0})
+    found = judging.side_by_side(subject.network, other, subject)
+    assert found["connectivity"] < -0.01
+    assert found["cka"] == pytest.approx(1, abs=1e-6)
+
+
+def test_regimes_are_trained_twice_and_mapped() -> None:
+    track = SUITE.track("regimes")
+    assert len(track.tasks) == 30
+    epochs = {t.parts["training"].steps * t.parts["training"].batch / 9000 for t in track.tasks}
+    assert all(abs(each - 10) < 0.1 for each in epochs), "as many epochs whatever the batch"
+    one = cell("fine_tuned", "digits/mlp-ce-sparse-0.9")
+    how = dataclasses.replace(one.task.parts["training"], twice=True)
+    found = judged(dataclasses.replace(one, task=one.task.having(training=how)))
+    once = judged(one)
+    assert found.bits == once.bits, "the first time is as ever"
+    assert -0.2 < found.metrics["connectivity"] <= 0
+    assert 0.8 < found.metrics["cka"] < 1
+    assert not {"connectivity", "cka"} & once.metrics.keys()
+
+    methods = {id: METHODS[id] for id in ("magnitude", "fine_tuned")}
+    headers = headers_of(methods)
+    twice = {"accuracy": 0.5, "connectivity": -0.1, "cka": 0.9}
+    made = [
+        dataclasses.replace(
+            run.recorded(each, "ok", twice if each.method == "fine_tuned" else {"accuracy": 0.4}),
+            header=headers[each.method],
+        )
+        for each in SUITE.cells(track, methods)
+    ]
+    (part,) = track.divisions
+    tuned = board.build(SUITE, part, made)
+    drawn = charts.figures(part, tuned, entries_of(part, tuned, tuned, made))
+    assert [figure.name for figure in drawn] == [f"{part.name}-regimes-{name}" for name in charts.REGIMES]
+    assert all("512" in figure.svg and "98 % cut" in figure.svg for figure in drawn)
+
+
+# -- language models of the hub ----------------------------------------------------------------------------------------
+
+
+def tiny(folder: Path, kind: str, **own: object) -> protocol.Model:
+    """A language model with random weights and a tokenizer of bytes, as the hub keeps them."""
+    transformers, tokenizers = pytest.importorskip("transformers"), pytest.importorskip("tokenizers")
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.for_model(kind, vocab_size=256, bos_token_id=0, eos_token_id=0, **own)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    letters = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    made = tokenizers.Tokenizer(tokenizers.models.BPE({letter: i for i, letter in enumerate(letters)}, []))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    transformers.PreTrainedTokenizerFast(tokenizer_object=made).save_pretrained(folder)
+    return protocol.Model("causal-lm", repository=str(folder), revision="0" * 40)
+
+
+LLAMA = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+KNOWN = {
+    "llama": LLAMA | {"tie_word_embeddings": True},
+    "qwen2": LLAMA | {"num_key_value_heads": 1, "tie_word_embeddings": False},
+    "gpt_neox": LLAMA | {"max_position_embeddings": 64},
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64},
+}
+
+
+@pytest.mark.parametrize("kind", KNOWN)
+def test_a_language_model_is_read_and_compressed(kind: str, tmp_path: Path) -> None:
+    model = tiny(tmp_path, kind, **KNOWN[kind])
+    text = np.frombuffer("to be or not to be, that is café; ".encode() * 60, np.uint8)
+    context = run.Context(METHODS, lambda _: SimpleNamespace(features={"valid": text, "test": text[:700]}))
+    how = Training(steps=0, batch=4, lr=1e-3, further=6, further_lr=1e-3, context=32, calibration=8)
+    found = {}
+    for method, name in (("rtn", "int4"), ("gptq", "int4"), ("qat", "int4"), ("wanda", "sparse-0.5"), ("kd", "2of4")):
+        one = cell(method, f"wikitext2/smollm2-135m-ce-{name}", track=SUITE.track("gpu"))
+        one = dataclasses.replace(one, task=one.task.having(model=model, training=how))
+        (record,) = compression.run(protocol.Unit((one,), 1.0), context)
+        assert record.status == "ok", record.error
+        found[method] = record.metrics
+        assert record.metrics["perplexity"] == pytest.approx(math.exp(record.metrics["nll"]))
+    assert found["rtn"]["nll_full"] == pytest.approx(math.log(256), abs=0.5), "weights are random"
+    assert found["qat"]["nll"] < found["rtn"]["nll"], "and learn"
+    subject = networks.subject(one.task, 0, context.data)
+    assert not [name for name in layers(subject.network) if "head" in name or "embed" in name]
+    assert len(layers(subject.network)) == {"llama": 14, "qwen2": 14, "gpt_neox": 8, "gpt2": 8}[kind]
+
+
+def test_language_models_that_are_refused(tmp_path: Path) -> None:
+    from suites.compression.language import pretrained
+
+    pytest.importorskip("transformers")
+    with pytest.raises(UsageError, match="40 hex digits"):
+        protocol.Model("causal-lm", repository="someone/something", revision="main")
+    with pytest.raises(UsageError, match=r"empty' at 0000.* cannot be read"):
+        pretrained(protocol.Model("causal-lm", repository=str(tmp_path / "empty"), revision="0" * 40))
+    own = LLAMA | {"head_dim": 16, "num_key_value_heads": 1, "final_logit_softcapping": 0.01}
+    capped = tiny(tmp_path / "capped", "gemma2", **own)
+    with pytest.raises(UsageError, match="not its last hidden states times a matrix"):
+        pretrained(capped)
+
+
 def test_metrics_have_words() -> None:
     for method, name in (("rtn", "digits/mlp-ce-int2"), ("magnitude", "digits/small-cnn-ce-2of4")):
         assert measured(method, name).metrics.keys() <= SUITE.metrics.columns.keys()
@@ -247,15 +354,18 @@ def test_claims_are_about_tasks_and_methods_that_there_are() -> None:
             assert kinds == {task.kind for task in held}, claim.id
 
 
+def headers_of(methods: dict[str, run.Method]) -> dict[str, run.records.Header]:
+    made = None, False, {}, {}, "2026-01-01T00:00:00+00:00"
+    return {
+        id: run.records.Header("compression", method.module, source(method.module), *made)
+        for id, method in methods.items()
+    }
+
+
 def test_charts_of_a_track() -> None:
     part = SUITE.track("quick-quantization")
     methods = {id: METHODS[id] for id in ("rtn", "gptq", "baq")}
-    headers = {
-        id: run.records.Header(
-            "compression", m.module, source(m.module), None, False, {}, {}, "2026-01-01T00:00:00+00:00"
-        )
-        for id, m in methods.items()
-    }
+    headers = headers_of(methods)
     found = []
     for i, each in enumerate(SUITE.cells(part, methods)):
         bits = each.task.parts["setting"].bits
