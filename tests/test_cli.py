@@ -302,7 +302,7 @@ def _commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, .
         yield from _commands(own, (*path, name))
 
 
-@pytest.mark.parametrize("path", _commands(typer.main.get_command(cli.app)), ids=" ".join)
+@pytest.mark.parametrize("path", list(_commands(typer.main.get_command(cli.app))), ids=" ".join)
 def test_every_command_says_what_it_does(path: tuple[str, ...]) -> None:
     shown = CliRunner().invoke(cli.app, [*path, "--help"])
     assert shown.exit_code == 0, shown.exception
