@@ -107,21 +107,24 @@ def _or_null(value: float) -> float | None:
 def standings(suite: Suite, track: Track, records: Iterable[Record]) -> list[tuple[Track, list[Record]]]:
     """The parts of a track that have a board each, with their records: by kind of method and, if it matters, machine.
 
-    Parts without records are among them only where there is no machine to name, and a machine of which all records are
-    stale only where all machines' are.
+    Parts without records are among them only where there is no machine to name, and a machine of which more methods
+    are stale than current only where all machines are like that: what is left there of a board is no ranking.
     """
     found, current = [], currency(suite)
 
-    def counts(record: Record) -> bool:
-        return record.status in MEASURED and current(record)
+    def living(own: Sequence[Record]) -> bool:
+        methods = {record.method for record in own}
+        alive = {record.method for record in own if record.status in MEASURED and current(record)}
+        return 2 * len(alive) >= len(methods)
 
     for division in track.divisions:
         wanted = {task.id for task in division.tasks}
         own = [record for record in records if record.id in wanted and record.header]
         if suite.alone and own:
-            living = {record.header.machine for record in own if record.header and counts(record)}
-            machines = sorted(living or {record.header.machine for record in own if record.header})
-            found += [(division.on(machine), of_machine(own, machine)) for machine in machines]
+            machines = sorted({record.header.machine for record in own if record.header})
+            of_each = {machine: of_machine(own, machine) for machine in machines}
+            kept = [machine for machine in machines if living(of_each[machine])]
+            found += [(division.on(machine), of_each[machine]) for machine in kept or machines]
         else:
             found.append((division, own))
     return found

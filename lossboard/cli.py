@@ -454,7 +454,7 @@ def _conclude(
     marks = {id: "approximate" for id, method in methods.items() if "approximate" in method.tags}
     marks |= {record.method: "published" for record in others}
     kinds = {method.kind for method in methods.values()}
-    for part, own in board.standings(suite, track, [*ours, *others]):
+    for part, own in board.standings(suite, track, records.shown([*ours, *others], board.currency(suite))):
         if part.kind in kinds and (own or not suite.alone):
             shown = board.build(suite, part, own, seeds=seeds)
             said = marks | _remarks(suite, part, own, shown)
@@ -585,8 +585,8 @@ def board(
 
     pinned = protocol.load(suite)
     found = _local(suite) if local else _published(suite)
-    kind, wanted = "default" if default else "tuned", _seeds(seeds)
-    parts = boards.standings(pinned, pinned.track(track), found)
+    kind, wanted, current = "default" if default else "tuned", _seeds(seeds), boards.currency(pinned)
+    parts = boards.standings(pinned, pinned.track(track), records.shown(found, current))
     every = [boards.build(pinned, part, own, kind, wanted) for part, own in parts]
     cut = [replace(shown, rows=shown.rows[: top or None]) for shown in every]
     if as_json:
@@ -600,8 +600,7 @@ def board(
             show.console.print(show.board_table(shown, said), soft_wrap=not show.console.is_terminal)
             if details:
                 show.console.print(_details(pinned, part, own, shown), soft_wrap=not show.console.is_terminal)
-        current = boards.currency(pinned)
-        for _, own in parts:
+        for _, own in boards.standings(pinned, pinned.track(track), found):
             known = filter(current, own)
             for record, low, high in records.disagreements(known, pinned.metrics.rank, pinned.metrics.tolerance):
                 cell = f"{record.method}/{record.task}/{record.seed}/{record.trial}"

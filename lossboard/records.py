@@ -456,6 +456,20 @@ def _order(record: Record, current: Callable[[Record], bool]) -> tuple[Any, ...]
     return (not current(record), record.status not in MEASURED, header.dirty, header.started, header.file)
 
 
+def shown(records: Iterable[Record], current: Callable[[Record], bool]) -> list[Record]:
+    """What boards and pages show: of every machine one record a cell, and where a method has current records of a
+    trial on a task, those alone. What older code of it gave there would pass for what the code of now gives."""
+    found = [record for record in records if record.header]
+    machines = sorted({record.header.machine for record in found if record.header})
+    best = [r for machine in machines for r in resolve(of_machine(found, machine), current).values()]
+
+    def group(record: Record) -> tuple[object, ...]:
+        return record.method, record.id, record.trial, record.header and record.header.machine
+
+    living = {group(record) for record in best if current(record)}
+    return [record for record in best if current(record) or group(record) not in living]
+
+
 def of_machine(records: Iterable[Record], machine: str) -> list[Record]:
     """Those made on a machine; '' for records that do not depend on it."""
     return [record for record in records if record.header and record.header.machine == machine]

@@ -29,7 +29,7 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, flo
     (2.0, 2.484)
     """
     x = np.asarray(values, dtype=np.float64)
-    if len(x) < 2:
+    if len(x) < 2 or not np.isfinite(x).all():
         return float(x.mean()), float("nan")
     return float(x.mean()), quantile((1 + level) / 2, len(x) - 1) * float(x.std(ddof=1)) / len(x) ** 0.5
 

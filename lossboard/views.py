@@ -136,8 +136,7 @@ def suite(name: str, found: Sequence[Record]) -> SuiteView:
     pinned = protocol.load(name)
     known = pinned.tasks
     current, made = board.currency(pinned), [r for r in found if r.id in known and r.header]
-    machines = {r.header.machine for r in made if r.header}
-    best = [r for m in sorted(machines) for r in records.resolve(records.of_machine(made, m), current).values()]
+    best = records.shown(made, current)
     methods = dict(suite_methods(pinned))
     for id in {record.method for record in best} - methods.keys():
         with contextlib.suppress(UnknownMethod, MethodError):  # of a method that is gone

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import toy
 
-from lossboard import board, protocol, sources
+from lossboard import board, protocol, records, sources
 from lossboard.records import Header, Record
 
 HEADER = Header("toy", "toy_method", "s", "0" * 40, False, {}, {}, "2026", "batch")
@@ -208,3 +208,18 @@ def test_seeds_that_only_some_blocks_pin(suite: protocol.Suite) -> None:
     shown = board.build(suite, track, fill(suite, "a", lambda t, s, k: 0.5 + noise(s)), seeds=[4])
     assert shown.tasks == ("digits/clean", "digits/dirty")
     assert shown.rows[0].coverage == 1
+
+
+def test_what_is_shown_is_of_the_code_of_now_where_there_is_any(suite: protocol.Suite) -> None:
+    """A method that was measured whole, changed, and measured again on one seed, where it fails."""
+    current = board.currency(suite)
+    whole = [replace(r, header=replace(HEADER, source="old")) for r in fill(suite, "a", lambda *_: 0.9)]
+    first = whole[0]
+    assert len(records.shown(whole, current)) == len(whole), "what is stale is shown where nothing else is"
+    failed = replace(first, status="error", metrics={}, header=HEADER)
+    found = records.shown([*whole, failed], current)
+    same = [r for r in found if (r.id, r.trial) == (first.id, first.trial)]
+    assert same == [failed]
+    assert len(found) == len([r for r in whole if (r.id, r.trial) != (first.id, first.trial)]) + 1
+    twice = replace(first, metrics={"accuracy": 0.1}, header=HEADER)
+    assert records.shown([twice, failed], current) == [twice], "one record a cell, and a result before a failure"

@@ -33,19 +33,24 @@ def softmax(x: Tensor, out: Tensor | None = None, *, impl: str = "auto") -> Tens
     Without ``out`` it is differentiable. ``out`` may be x itself. ``reference.ops.softmax`` is the definition.
 
     Raises:
-        Unsupported: the implementation takes no such dtype or device, or out is not like x and contiguous.
+        Unsupported: the implementation takes no such dtype or device, out is not like x and contiguous, or is given
+            where a gradient is asked for.
         UnknownMethod: there is no such implementation.
 
     >>> softmax(torch.tensor([[0.0, 0.0], [1e4, -1e4]]), impl="two_pass").tolist()
     [[0.5, 0.5], [1.0, 0.0]]
     """
     found = implementation("softmax", impl)
-    if x.dtype is not torch.float32 or x.is_cuda:
+    if x.dtype is not torch.float32 or x.is_cuda or found.device == "cuda":
         checked(found, x)
     if out is None:
         if differentiated(x):
             return _Softmax.apply(x, found)
         out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    elif not isinstance(out, Tensor):
+        raise TypeError(f"out is a tensor, found {out!r}; softmax is over the last dimension, and takes no other")
+    elif x.requires_grad and torch.is_grad_enabled():
+        raise Unsupported("with out there is no gradient: leave it out, or call this under torch.no_grad()")
     elif out.shape != x.shape or out.dtype is not x.dtype or not out.is_contiguous():
         raise Unsupported(f"out must be contiguous, {tuple(x.shape)} and {x.dtype}: found {tuple(out.shape)}")
     else:
