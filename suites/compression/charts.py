@@ -54,9 +54,9 @@ def _regimes(track: Track, entries: Entries) -> list[Figure]:
     method, where = ", ".join(sorted(seen)), named(track.tasks[0])
     caption = (
         f"{where}: {method} after training with batches of so many rows, small ones being hot. Mean over seeds. Two "
-        "networks are trained further with other batches after the same cut. Zhou et al. (2023) tell apart where a "
-        "barrier lies between them (connectivity below 0), where none does and their outputs differ, and where none "
-        "does and they are alike."
+        "networks are trained from the same weights with other batches, cut, and trained further. Zhou et al. (2023) "
+        "tell apart where a barrier lies between them (connectivity below 0), where none does and their outputs "
+        "differ, and where none does and they are alike."
     )
     found = []
     for name, (title, _) in REGIMES.items():

@@ -48,8 +48,9 @@ def record(cell: Cell, method: Method, subject: Subject) -> Record:
     metrics |= sizes(whole, file, subject) | {"flops": flops(small, subject.calibration)}
     metrics |= layerwise(whole) | {"compress_s": took, "extra_bytes": extra_bytes}
     if cell.task.parts["training"].twice and "training" in method.supplied:
-        again, _ = compressed(cell, method, subject, network, batches="further again")
-        metrics |= side_by_side(small, loaded(network, packing.unpacked(again)).eval(), subject)
+        other = subject.again()
+        again, _ = compressed(cell, method, subject, other, batches="further again")
+        metrics |= side_by_side(small, loaded(other, packing.unpacked(again)).eval(), subject)
     return recorded(cell, "ok", metrics, seconds=time.process_time() - start, bits=fingerprint(values.values()))
 
 

@@ -84,6 +84,10 @@ class Subject:
         batch = how.further_batch or how.batch
         return _training(self.task, self.rows, how.further, batch, how.further_lr, self.stream(batches))
 
+    def again(self) -> nn.Module:
+        """The network as it is after training from the same weights with other batches."""
+        return _made(self.task, self.seed, self.rows, "batches again")
+
     def beside(self, network: nn.Module) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Logits (M, C) of test rows by a network and by the full one, and targets (M,): all at once, or in pieces."""
         inputs, target = self.rows.test_inputs, self.rows.test_target
@@ -109,10 +113,18 @@ def subject(task: Task, seed: int, data: Callable[[str], Dataset]) -> Subject:
     if task.model.repository:
         return _language_model(task, seed, data)
     found = rows(task, seed, data)
-    network = built(task, found, stream(task.dataset, seed, "weights"))
-    kept = artifact("network", _made_of(task, seed), lambda: _trained(task, seed, network, found))
-    network = loaded(folded(network), kept.tensors).eval()
+    network = _made(task, seed, found)
     return Subject(network, found, _calibration(task, seed, found), task, seed, outputs(network, found.test_inputs))
+
+
+def _made(task: Task, seed: int, found: Rows, batches: str = "batches") -> nn.Module:
+    """The network of a task and seed, trained with batches that a stream of this name draws."""
+    network = built(task, found, stream(task.dataset, seed, "weights"))
+    what = dict(_made_of(task, seed))
+    if batches != "batches":
+        what["batches"] = batches
+    kept = artifact("network", what, lambda: _trained(task, seed, network, found, batches))
+    return loaded(folded(network), kept.tensors).eval()
 
 
 def _language_model(task: Task, seed: int, data: Callable[[str], Dataset]) -> Subject:
@@ -147,9 +159,9 @@ def _made_of(task: Task, seed: int) -> Mapping[str, object]:
     }
 
 
-def _trained(task: Task, seed: int, network: nn.Module, found: Rows) -> Mapping[str, Tensor]:
+def _trained(task: Task, seed: int, network: nn.Module, found: Rows, batches: str) -> Mapping[str, Tensor]:
     how = task.parts["training"]
-    training = _training(task, found, how.steps, how.batch, how.lr, stream(task.dataset, seed, "batches"))
+    training = _training(task, found, how.steps, how.batch, how.lr, stream(task.dataset, seed, batches))
     trained = descend(network.train(), training, parameters(network))
     return {name: p.detach() for name, p in folded(loaded(network, trained)).named_parameters()}
 

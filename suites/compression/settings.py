@@ -71,8 +71,9 @@ class Training:
     A network that comes trained has no ``steps``.
 
     ``context`` is how many tokens a row of a text has; ``calibration`` how many training rows compressors see.
-    ``further_batch`` is the batch of the further steps, 0: as before. With ``twice`` a compressor that trains does so
-    once more with other batches, and it is recorded how the two networks lie to each other.
+    ``further_batch`` is the batch of the further steps, 0: as before. With ``twice`` the network is trained
+    once more, from the same weights with other batches, compressors that train compress it too, and it is recorded how
+    the two results lie to each other.
     """
 
     steps: int
