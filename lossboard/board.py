@@ -107,15 +107,15 @@ def _or_null(value: float) -> float | None:
 def standings(suite: Suite, track: Track, records: Iterable[Record]) -> list[tuple[Track, list[Record]]]:
     """The parts of a track that have a board each, with their records: by kind of method and, if it matters, machine.
 
-    Parts without records are among them only where there is no machine to name, and a machine of which more methods
-    are stale than current only where all machines are like that: what is left there of a board is no ranking.
+    Parts without records are among them only where there is no machine to name, and a machine of which half of the
+    methods or more are stale only where all machines are like that: what is left there of a board is no ranking.
     """
     found, current = [], currency(suite)
 
     def living(own: Sequence[Record]) -> bool:
         methods = {record.method for record in own}
         alive = {record.method for record in own if record.status in MEASURED and current(record)}
-        return 2 * len(alive) >= len(methods)
+        return 2 * len(alive) > len(methods)
 
     for division in track.divisions:
         wanted = {task.id for task in division.tasks}
