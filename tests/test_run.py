@@ -260,3 +260,12 @@ def test_chunks_are_even_and_keep_order() -> None:
     parts = list(run.chunks(suite_cells[:71], 70))
     assert [len(part) for part in parts] == [36, 35]
     assert [cell for part in parts for cell in part] == suite_cells[:71]
+
+
+def test_a_worker_ends_with_a_parent_that_died_before_it_looked() -> None:
+    code = (
+        "import time; from lossboard.pools import _Guarded;"
+        "work = _Guarded(time.sleep); work.parent = 1 << 30; work(60); print('stayed')"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
+    assert (ended.returncode, ended.stdout) == (1, "")

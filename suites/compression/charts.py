@@ -80,8 +80,9 @@ def named(task: Task) -> str:
     """'digits, 2 x 128 mlp, ce' of a task, 'and activations of 4 bits' where they are rounded."""
     model, bits = task.model, task.parts["setting"].activations
     size = f"{model.layers} x {model.width} " if model.layers else f"{model.width} wide " if model.width else ""
+    kind = model.repository.rsplit("/", 1)[-1] or model.kind
     rounded = f" and activations of {bits} bits" if bits else ""
-    return f"{task.dataset}, {size}{model.kind}, {task.parts['loss'].method}{rounded}"
+    return f"{task.dataset}, {size}{kind}, {task.parts['loss'].method}{rounded}"
 
 
 def _front(

@@ -119,6 +119,8 @@ def subject(task: Task, seed: int, data: Callable[[str], Dataset]) -> Subject:
 
 def _made(task: Task, seed: int, found: Rows, batches: str = "batches") -> nn.Module:
     """The network of a task and seed, trained with batches that a stream of this name draws."""
+    if not task.parts["training"].steps:
+        raise UsageError(f"task '{task.name}': its training has no steps, and its model no repository to come from")
     network = built(task, found, stream(task.dataset, seed, "weights"))
     what = dict(_made_of(task, seed))
     if batches != "batches":

@@ -125,6 +125,23 @@ def test_autograd_knows_that_an_output_is_overwritten() -> None:
         loss.backward()
 
 
+def test_what_softmax_takes_as_its_output() -> None:
+    x = drawn(4, 5).requires_grad_()
+    with pytest.raises(Unsupported, match="no gradient"):
+        kernels.softmax(x, out=torch.empty(4, 5))
+    with torch.no_grad():
+        assert torch.equal(kernels.softmax(x, out=torch.empty(4, 5)), kernels.softmax(x))
+    with pytest.raises(TypeError, match="last dimension"):
+        kernels.softmax(x, -1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("op", ["softmax", "logsumexp"])
+def test_what_runs_on_a_gpu_alone_says_so(op: str) -> None:
+    for impl in set(on(op, "cuda")) - set(on(op, "cpu")):
+        with pytest.raises(Unsupported, match="runs on cuda, not on cpu"):
+            getattr(kernels, op)(drawn(4, 5), impl=impl)
+
+
 # -- shapes and dtypes ------------------------------------------------------------------------------------------------
 
 

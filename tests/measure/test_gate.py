@@ -113,7 +113,7 @@ BROKEN = {
     Doubled.apply: "plain: the gradient of x differs the second time",
     Contiguous.apply: "plain: x is off",
     Frozen.apply: "plain: the second derivative by x is off",
-    maximum_of_the_first_block: "long: value is NaN",
+    maximum_of_the_first_block: "late: value is NaN",
 }
 
 

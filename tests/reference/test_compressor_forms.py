@@ -5,15 +5,28 @@ import itertools
 import math
 
 import pytest
+import scipy.stats
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reference.compressors import adaround, awq, baq, distilled, evopress, gptq, packing, rdprune, sparsegpt, wanda
+from reference.compressors import (
+    adaround,
+    awq,
+    baq,
+    distilled,
+    eqnet,
+    evopress,
+    gptq,
+    packing,
+    rdprune,
+    sparsegpt,
+    wanda,
+)
 from reference.compressors.fine_tuned import fine_tuned, sam_pruned
 from reference.compressors.grid import Grid, Scales, codes, least_error, nearest, scales
 from reference.compressors.jackpot import jackpot
-from reference.compressors.layers import inputs_of, matrices, moments, unfolded
+from reference.compressors.layers import inputs_of, layers, matrices, moments, unfolded
 from reference.compressors.lsq import learned, mean_magnitude
 from reference.compressors.magnitude import FLOOR, global_magnitude, lamp_scores
 from reference.compressors.pattern import Pattern, group_mask, in_groups, kept_of_all, largest, with_floor
@@ -50,6 +63,52 @@ def objective(w, other, h):
 def isotropic(columns):
     """Inputs whose X^T X is a multiple of the identity, exactly."""
     return 2 * torch.eye(columns)
+
+
+# -- elastic quantisation ----------------------------------------------------------------------------------------------
+
+
+def test_unevenness_is_kurtosis_and_skewness_as_scipy_has_them():
+    layers = {"a": draw(30, 40).exp(), "b": draw(50, seed=1)}
+    weights = {f"{name}.weight": w.double() for name, w in layers.items()}
+    wanted = [
+        (scipy.stats.kurtosis(w.flatten().numpy(), fisher=False) - 1.8) ** 2
+        + scipy.stats.skew(w.flatten().numpy()) ** 2
+        for w in weights.values()
+    ]
+    assert eqnet.unevenness(weights, ["a", "b"]).item() == pytest.approx(sum(wanted) / 2)
+    assert eqnet.unevenness(weights, []) == 0
+    w = draw(12, seed=2).double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda w: eqnet.unevenness({"a.weight": w}, ["a"]), [w])
+
+
+def test_what_a_step_of_eqnet_makes_small_by_hand():
+    """At 8 bits all three networks are one: no divergence, and (1 + 2 (1 - alpha)) times the loss."""
+    network, inputs, training = MLP(6, [9], 3, torch.Generator().manual_seed(0)), draw(40, 6), None
+    target = torch.arange(40) % 3
+    training = Training(inputs, target, ce, steps=3, batch=40, lr=1e-2, generator=torch.Generator().manual_seed(1))
+    seen = []
+
+    def kept(network, training, weights, *, objective, constrain):
+        used = constrain(weights, 0.0)
+        outputs = torch.func.functional_call(network, used, (inputs,))
+        seen.append((objective(outputs, inputs, target, 0.0), training.mean_loss(outputs, inputs, target, 0.0)))
+        assert training.steps == 1, "a third of the steps: each has three gradients"
+        return weights
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(eqnet, "descend", kept)
+        given = {"grid": Grid(8), "training": training, "generator": torch.Generator()}
+        found = eqnet.eqnet(network, inputs, **given, alpha=0.25, shape=0.0)
+        eqnet.eqnet(network, inputs, **given, alpha=0.25, shape=0.5)
+    (total, loss), (pushed, _) = seen
+    assert total.item() == pytest.approx((1 + 2 * 0.75) * loss.item(), rel=1e-5)
+    uneven = eqnet.unevenness(
+        {"head.weight": dict(network.named_parameters())[list(layers(network))[1] + ".weight"]}, ["head"]
+    )
+    assert (pushed - total).item() == pytest.approx(0.5 * uneven.item(), rel=1e-4), "the first layer is not pushed"
+    untrained = rtn(network, inputs, grid=Grid(8))
+    assert all(torch.equal(found[name].codes, untrained[name].codes) for name in untrained)
 
 
 # -- grids and rounding ------------------------------------------------------------------------------------------------

@@ -108,6 +108,20 @@ def test_a_unit_is_all_compressors_of_one_network_at_one_setting() -> None:
     assert len(set(networks[:6])) == 6, "two texts, three seeds: all are trained before one is used again"
 
 
+def test_every_track_can_be_planned_and_its_networks_told_apart() -> None:
+    for track in SUITE.tracks.values():
+        units = list(compression.group(SUITE.cells(track, METHODS)))
+        assert all(unit.cost > 0 for unit in units)
+    names = {charts.named(task) for task in SUITE.track("gpu").tasks}
+    assert names == {f"wikitext2, {name}, ce" for name in ("SmolLM2-135M", "pythia-160m", "Qwen2.5-0.5B")}
+
+
+def test_a_training_without_steps_is_for_models_that_come_trained() -> None:
+    one = cell("rtn", "digits/mlp-ce-int3").task
+    with pytest.raises(UsageError, match="no steps"):
+        networks.subject(one.having(training=dataclasses.replace(one.parts["training"], steps=0)), 0, load)
+
+
 def test_a_network_is_trained_once_and_has_learnt_something() -> None:
     task = cell("rtn", "digits/mlp-ce-int3").task
     first = networks.subject(task, 0, load)
