@@ -43,11 +43,11 @@ def _regimes(track: Track, entries: Entries) -> list[Figure]:
     seen = set()
     for task in sorted(track.tasks, key=lambda task: task.parts["setting"].sparsity):
         for entry in (each for each in entries[task.name] if "connectivity" in each.metrics and each.tuned):
-            values = dict(entry.metrics) | {"accuracy": entry.tuned.mean / 100 if entry.tuned else math.nan}
+            values = dict(entry.metrics) | {"accuracy": entry.tuned.mean if entry.tuned else math.nan}
             place = {"method": f"{100 * task.parts['setting'].sparsity:g} % cut", "layer": task.parts["training"].batch}
             for name, (_, unit) in REGIMES.items():
-                shown = float(f"{unit * values[name]:.3g}")
-                rows[name].append(place | {"value": shown, "told": f"{shown:g}"})
+                shown = f"{unit * values[name]:.1f}"
+                rows[name].append(place | {"value": float(shown), "told": shown})
             seen.add(entry.method)
     if not seen:
         return []

@@ -291,6 +291,8 @@ def test_regimes_are_trained_twice_and_mapped() -> None:
     drawn = charts.figures(part, tuned, entries_of(part, tuned, tuned, made))
     assert [figure.name for figure in drawn] == [f"{part.name}-regimes-{name}" for name in charts.REGIMES]
     assert all("512" in figure.svg and "98 % cut" in figure.svg for figure in drawn)
+    for figure, told in zip(drawn, ("50.0", "-10.0", "90.0"), strict=True):
+        assert figure.svg.count(f">{told}</text>") == 30, "percent, points and percent"
 
 
 # -- language models of the hub ----------------------------------------------------------------------------------------
