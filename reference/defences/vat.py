@@ -23,9 +23,9 @@ def virtual(model: Any, x: Tensor, target: Tensor, search: Search, *, reach: flo
     """
     with torch.no_grad():
         clean = model(x)
-    drawn = torch.empty(x.shape, dtype=x.dtype).normal_(generator=search.generator).to(x.device)
+    drawn = steepest(search.near(x) - x, "l2")
     with frozen(model):
-        found = slope(model, x + FAR * steepest(drawn, "l2"), target, lambda logits, _: kl(clean, logits))
+        found = slope(model, x + FAR * drawn, target, lambda logits, _: kl(clean, logits))
     length = search.eps * (x[0].numel() ** 0.5 if search.norm == "linf" else 1)
     return Found(x + reach * length * steepest(found.gradient, "l2"), torch.zeros_like(target))
 
