@@ -23,7 +23,7 @@ import multiprocessing
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -75,7 +75,8 @@ class Usual:
         self.model, self.attack = Plain(1, 28, 10, run.stream("weights")), run.stream("attack")
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=RECIPE.lr, momentum=RECIPE.momentum)
 
-    def step(self, rows: Tensor, progress: float) -> None:
+    def step(self, batches: Sequence[Tensor], progress: float) -> None:
+        (rows,) = batches
         x, y = self.data.features[rows], self.data.labels[rows]
         eps = EPS * min(1.0, progress / RAMP)
         x_adv = (x + torch.empty_like(x).uniform_(-eps, eps, generator=self.attack)).clamp(0, 1)
@@ -106,29 +107,37 @@ def loop(name: str) -> Usual | Loop:
     one_thread()
     method = catalogue("defence")[id]
     run = Run(run.problem, {"lr": RECIPE.lr, **method.defaults}, run.purpose)
-    return Loop(method, run, lambda classes, g: FastCNN(1, 28, classes, g), RECIPE, threat, {}, torch.device("cpu"))
+    return Loop(method, [run], network, RECIPE, threat, [{}], torch.device("cpu"))
+
+
+def network(rows: Problem, generator: torch.Generator) -> nn.Module:
+    return FastCNN(1, 28, rows.classes, generator)
 
 
 def serve(name: str, pipe: Connection) -> None:
     """A round whenever asked: its processor seconds, and the loss on a fixed batch after it."""
     one = loop(name)
-    batches = one_epoch = one.problem.train if isinstance(one, Loop) else one.data.train
-    first = one_epoch.split(RECIPE.batch)[:WARM]
+    train = _data(one).train
+    first = train.split(RECIPE.batch)[:WARM]
     for i, rows in enumerate(first):  # how long fat searches depends on the network
-        one.step(rows, RAMP * i / len(first))
+        one.step([rows], RAMP * i / len(first))
     while pipe.recv():
         start = time.process_time()
-        for rows in batches.split(RECIPE.batch)[:STEPS]:
-            one.step(rows, 0.6)
+        for rows in train.split(RECIPE.batch)[:STEPS]:
+            one.step([rows], 0.6)
         seconds = time.process_time() - start
         pipe.send((seconds, _loss(one)))
 
 
+def _data(one: Usual | Loop) -> Problem:
+    return one.problems[0] if isinstance(one, Loop) else one.data
+
+
 @torch.no_grad()
 def _loss(one: Usual | Loop) -> float:
-    data = one.problem if isinstance(one, Loop) else one.data
+    data, model = _data(one), one.models[0] if isinstance(one, Loop) else one.model
     rows = data.val[:256]
-    return F.cross_entropy(one.model(data.features[rows]), data.labels[rows]).item()
+    return F.cross_entropy(model(data.features[rows]), data.labels[rows]).item()
 
 
 def speed() -> None:
@@ -166,7 +175,7 @@ def effect(seeds: int) -> None:
             method = catalogue("defence")[id]
             run = Run(problem(seed), {"lr": RECIPE.lr, **method.defaults}, ("benchmark", seed))
             start = time.process_time()
-            done = defend(method, run, lambda classes, g: FastCNN(1, 28, classes, g), RECIPE, threat)
+            (done,) = defend(method, [run], network, RECIPE, threat)
             seconds = time.process_time() - start
             found = [attacked(done.model, run.problem, rows, seed) for rows in run.problem.test[:EVALUATED].split(100)]
             share = " ".join(f"{100 * torch.cat(part).double().mean():6.1f}" for part in zip(*found, strict=True))

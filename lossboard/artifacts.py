@@ -18,7 +18,7 @@ import hashlib
 import json
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,13 +72,37 @@ def artifact(name: str, made_of: Mapping[str, Any], make: Callable[[], Mapping[s
         ValueError: the name is not lower-case letters, digits, hyphens and underscores, or a number is not finite.
         TypeError: ``made_of`` holds what JSON cannot write.
     """
-    made = canonical(made_of)
-    path = _path(name, made)
-    try:
-        return _load(path, made)
-    except (FileNotFoundError, Unusable):
-        with _locked(path):
-            return _made_once(path, made, make)
+    (found,) = artifacts(name, [made_of], lambda _: [make()])
+    return found
+
+
+def artifacts(
+    name: str,
+    each: Sequence[Mapping[str, Any]],
+    make: Callable[[Sequence[int]], Iterable[Mapping[str, Tensor | np.ndarray]]],
+) -> list[Artifact]:
+    """As :func:`artifact`, of several that are made at once: those that are not on the disk, ``make(their places)``.
+
+    ``make`` returns what it makes in that order. Of two that the same things make one is made.
+
+    Raises:
+        StoreError, ValueError, TypeError: as :func:`artifact`.
+    """
+    made = [canonical(made_of) for made_of in each]
+    paths = [_path(name, one) for one in made]
+    found = {path: _found(path, one) for path, one in zip(paths, made, strict=True)}
+    missing = {path: paths.index(path) for path in sorted(found) if found[path] is None}
+    with contextlib.ExitStack() as locks:
+        for path in missing:  # in one order, whoever asks: no two processes wait for each other
+            locks.enter_context(_locked(path))
+        for path, i in missing.items():
+            found[path] = _found(path, made[i], said=True)
+        left = {path: i for path, i in missing.items() if found[path] is None}
+        if left:
+            for (path, i), tensors in zip(left.items(), make(list(left.values())), strict=True):
+                _write(path, made[i], tensors)
+                found[path] = _written(path, made[i])
+    return [one for path in paths if (one := found[path])]
 
 
 def find(name: str, made_of: Mapping[str, Any]) -> Artifact | None:
@@ -88,10 +112,7 @@ def find(name: str, made_of: Mapping[str, Any]) -> Artifact | None:
         ValueError, TypeError: as :func:`artifact`.
     """
     made = canonical(made_of)
-    try:
-        return _load(_path(name, made), made)
-    except (FileNotFoundError, Unusable):
-        return None
+    return _found(_path(name, made), made)
 
 
 def unfinished(name: str, made_of: Mapping[str, Any]) -> Path:
@@ -172,15 +193,19 @@ def _locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _made_once(path: Path, made: str, make: Callable[[], Mapping[str, Tensor | np.ndarray]]) -> Artifact:
-    """Load what another process made meanwhile; else make, write and load it. The lock must be held."""
+def _found(path: Path, made: str, *, said: bool = False) -> Artifact | None:
+    """What lies there, where that is whole. Where it is ``said``, what is not is warned of."""
     try:
         return _load(path, made)
     except FileNotFoundError:
-        pass
+        return None
     except Unusable as reason:
-        warnings.warn(f"{path}: {reason}; it is made again", stacklevel=3)
-    _write(path, made, make())
+        if said:
+            warnings.warn(f"{path}: {reason}; it is made again", stacklevel=4)
+        return None
+
+
+def _written(path: Path, made: str) -> Artifact:
     try:
         return _load(path, made)
     except Unusable as reason:

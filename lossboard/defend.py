@@ -1,4 +1,10 @@
-"""The plain loop of a defence: one network trained against attacks; an attack on validation rows chooses the epoch."""
+"""The loop of a defence: networks trained against attacks; an attack on validation rows chooses the epoch of each.
+
+A small network spends its time between operations, not in them: MLPs of runs that differ in seed and hyperparameters
+are trained at once. Their batches lie one after the other, the search for inputs and the network see them as one
+(:func:`reference.models.abreast.abreast`); what a run draws and the loss of its rows are its own, so that its bits are
+the same in any company. A network of images fills a processor by itself, and is trained alone.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +19,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lossboard.problem import Run, fingerprint
+from lossboard.problem import Problem, Run, fingerprint
 from lossboard.protocol import Recipe
 from lossboard.train import augmented, batch_size, one_thread, statistics_kept
-from reference.attacks.ascent import Found, frozen
-from reference.attacks.objectives import right
+from reference.attacks.ascent import Found, Objective, frozen
+from reference.attacks.objectives import margin, right
 from reference.attacks.pgd import pgd_margin
 from reference.attacks.search import Search
 from reference.bounds import worst
 from reference.methods import Method, MethodError, named, supply
+from reference.models.abreast import abreast, stackable
 
-ATTACKED = 256  # rows attacked at once
+ATTACKED = 256  # validation images attacked at once
+TRIED, TRY = 10, 0.25  # steps of the attack on validation rows, and the size of one as a share of eps
+ALIGNED = 16  # small networks see multiples of so many rows
 
 
 @dataclass(frozen=True)
@@ -60,26 +69,27 @@ class Defended:
 
 def defend(
     method: Method,
-    run: Run,
-    network: Callable[[int, torch.Generator], nn.Module],
+    runs: Sequence[Run],
+    network: Callable[[Problem, torch.Generator], nn.Module],
     recipe: Recipe,
     threat: Threat,
     *,
-    teachers: Mapping[str, nn.Module] | None = None,
+    teachers: Sequence[Mapping[str, nn.Module]] | None = None,
     device: str = "cpu",
     checkpoint: Path | None = None,
-) -> Defended:
-    """Train a network, made by ``network(classes, generator)``, with one defence.
+) -> list[Defended]:
+    """Train a network for each run, made by ``network(problem, generator)``, with one defence.
 
     Args:
-        teachers: the trained networks of the defences that the method ``needs``.
+        runs: one, or several of one size whose networks are MLPs.
+        teachers: of each run, the trained networks of the defences that the method ``needs``.
         checkpoint: a file that is written after each epoch and, if it is there, gone on from: to the same bits.
 
     Raises:
         MethodError: the defence combines others and trains nothing, or returns something of the wrong shape.
     """
     one_thread()
-    loop = Loop(method, run, network, recipe, threat, teachers or {}, torch.device(device))
+    loop = Loop(method, runs, network, recipe, threat, teachers or [{}] * len(runs), torch.device(device))
     if checkpoint and checkpoint.exists():
         loop.restore(torch.load(checkpoint, weights_only=True))
     while loop.done < recipe.epochs:
@@ -88,20 +98,50 @@ def defend(
             beside = checkpoint.with_suffix(".part")
             torch.save(loop.state(), beside)
             os.replace(beside, checkpoint)
-    return loop.outcome()
+    return loop.outcomes()
+
+
+@dataclass(frozen=True)
+class Searches(Search):
+    """The searches of several runs whose rows follow each other: each draws from its own stream.
+
+    A defence that draws by itself is refused by torch: ``generator`` is none.
+    """
+
+    each: tuple[Search, ...] = ()
+    models: tuple[Callable[[Tensor], Tensor], ...] = ()
+
+    @classmethod
+    def of(cls, each: Sequence[Search], models: Sequence[Callable[[Tensor], Tensor]]) -> Searches:
+        return cls(**{**vars(each[0]), "generator": "of no run"}, each=tuple(each), models=tuple(models))
+
+    def anywhere(self, x: Tensor) -> Tensor:
+        return torch.cat([one.anywhere(own) for one, own in zip(self.each, x.chunk(len(self.each)), strict=True)])
+
+    def near(self, x: Tensor) -> Tensor:
+        return torch.cat([one.near(own) for one, own in zip(self.each, x.chunk(len(self.each)), strict=True)])
+
+    def ascend(
+        self, model: Any, x: Tensor, target: Tensor, objective: Objective, start: Tensor, patience: int | None = None
+    ) -> Found:
+        """Where rows may stop there are soon not as many of each run: then run by run."""
+        if patience is None:
+            return super().ascend(model, x, target, objective, start)
+        parts = zip(self.each, self.models, *(given.chunk(len(self.each)) for given in (x, target, start)), strict=True)
+        return _joint([one.ascend(own, x, y, objective, start, patience) for one, own, x, y, start in parts])
 
 
 class Loop:
-    """One run at work. After ``restore(state())`` it goes on as if it had not been interrupted."""
+    """Runs at work. After ``restore(state())`` it goes on as if it had not been interrupted."""
 
     def __init__(
         self,
         method: Method,
-        run: Run,
-        network: Callable[[int, torch.Generator], nn.Module],
+        runs: Sequence[Run],
+        network: Callable[[Problem, torch.Generator], nn.Module],
         recipe: Recipe,
         threat: Threat,
-        teachers: Mapping[str, nn.Module],
+        teachers: Sequence[Mapping[str, nn.Module]],
         device: torch.device,
     ) -> None:
         if method.combines:
@@ -109,147 +149,198 @@ class Loop:
         if method.radius and threat.norm != "linf":
             raise MethodError(f'\'{method.id}\' bounds an "linf" ball, not one of "{threat.norm}"')
         self.method, self.recipe, self.threat, self.device = method, recipe, threat, device
-        self.problem = run.problem.to(device)
-        self.model = network(self.problem.classes, run.stream("weights")).to(device)
-        if self.problem.features.ndim == 4:
-            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # convolutions are faster so
-        self.teachers = [teachers[id].to(device).eval() for id in method.needs]
-        self.weights = list(self.model.parameters())
+        self.runs = runs
+        self.problems = [run.problem.to(device) for run in runs]
+        self.models = nn.ModuleList(network(run.problem, run.stream("weights")) for run in runs).to(device)
+        if self.problems[0].features.ndim == 4:
+            self.models.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # convolutions are faster
+        self.teachers = [
+            abreast([known[id].to(device).eval().requires_grad_(False) for known in teachers]) for id in method.needs
+        ]
+        self.weights = [list(model.parameters()) for model in self.models]
         self.optimizer = torch.optim.SGD(
-            self.weights,
-            lr=run.params["lr"],
+            [{"params": own, "lr": run.params["lr"]} for own, run in zip(self.weights, runs, strict=True)],
             momentum=recipe.momentum,
             weight_decay=recipe.weight_decay,
             nesterov=recipe.nesterov,
             foreach=True,
         )
-        self.lr = run.params["lr"]
-        self.hyper = {key: run.params[key] for key in method.defaults}
-        self.carried = torch.tensor(method.carried, device=device)
-        self.run, self.streams = run, {name: run.stream(name) for name in ("batches", "attack", "augment")}
-        self.batch = batch_size(recipe, len(self.problem.train))
-        self.done, self.seconds, self.passed = 0, 0.0, 0
-        self.val: list[float] = []
-        self.robust_val: list[float] = []
-        self.best = self._kept()
+        self.hyper = [{key: run.params[key] for key in method.defaults} for run in runs]
+        self.carried = [torch.tensor(method.carried, device=device) for _ in runs]
+        self.streams = [{name: run.stream(name) for name in ("batches", "attack", "augment")} for run in runs]
+        self.batch = batch_size(recipe, len(self.problems[0].train))
+        self.done, self.seconds, self.passed = 0, 0.0, [0] * len(runs)
+        self.val: list[list[float]] = []  # an epoch, a run
+        self.robust_val: list[list[float]] = []
+        self.best = [self._kept(r) for r in range(len(runs))]
 
     def epoch(self) -> None:
         """One epoch, and the accuracy on validation rows without and with an attack, which is the same every time."""
         start = time.process_time()
-        rows = len(self.problem.train)
+        rows = len(self.problems[0].train)
         steps = rows // self.batch
-        order = torch.randperm(rows, generator=self.streams["batches"])[: steps * self.batch].view(steps, self.batch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.lr * self.recipe.factor(self.done)
-        for i, at in enumerate(order.to(self.device)):
-            self.step(self.problem.train[at], (self.done + i / steps) / self.recipe.epochs)
-        self.val.append(self.accuracy("val"))
-        attack = functools.partial(pgd_margin, steps=10, step=0.25)
-        self.robust_val.append(self.accuracy("val", attack))
+        drawn = [torch.randperm(rows, generator=streams["batches"]) for streams in self.streams]
+        orders = [order[: steps * self.batch].view(steps, self.batch).to(self.device) for order in drawn]
+        for group, run in zip(self.optimizer.param_groups, self.runs, strict=True):
+            group["lr"] = run.params["lr"] * self.recipe.factor(self.done)
+        for i, at in enumerate(zip(*orders, strict=True)):
+            batches = [one.train[own] for one, own in zip(self.problems, at, strict=True)]
+            self.step(batches, (self.done + i / steps) / self.recipe.epochs)
+        val, robust_val = self._validated()
+        self.val.append(val)
+        self.robust_val.append(robust_val)
         self.done += 1
-        if self.robust_val[-1] >= max(self.robust_val):
-            self.best = self._kept()
+        for r, curve in enumerate(zip(*self.robust_val, strict=True)):
+            if curve[-1] >= max(curve):
+                self.best[r] = self._kept(r)
         self.seconds += time.process_time() - start
 
-    def step(self, rows: Tensor, progress: float) -> None:
-        """One step of descent on these rows of the problem, at this share of the training."""
-        method, x, target = self.method, self.problem.features[rows], self.problem.labels[rows]
+    def step(self, batches: Sequence[Tensor], progress: float) -> None:
+        """One step of descent of each run on these rows of its problem, at this share of the training."""
+        method, each = self.method, list(zip(self.problems, batches, strict=True))
+        parts = [one.features[rows] for one, rows in each]
         if self.recipe.augment:
-            x = augmented(x, self.recipe.augment, self.streams["augment"])
+            streams = [streams["augment"] for streams in self.streams]
+            parts = [augmented(x, self.recipe.augment, own) for x, own in zip(parts, streams, strict=True)]
+        x, target = _joined(parts), _joined([one.labels[rows] for one, rows in each])
         now = torch.tensor(progress, device=self.device)
         ramped = min(1.0, progress / self.threat.ramp) if self.threat.ramp else 1.0
         eps = self.threat.eps * (float(method.radius(now)) if method.radius else ramped)
         found = self._search(x, target, eps) if method.inner else None
         asked = named(method.function)
-        known: dict[str, Any] = {**self.hyper, "progress": now, "carried": self.carried}
+        known: dict[str, Sequence[Any]] = {"carried": self.carried, "progress": [now] * len(self.runs)}
         if found:
-            known["right_steps"] = found.right_steps
+            known["right_steps"] = self._apart(found.right_steps)
         if self.teachers:
             with torch.no_grad():
-                known["accurate"] = self.teachers[0](x)
-                known["robust"] = self.teachers[1](found.x if found else x)
-        makes: dict[str, Callable[[], Tensor]] = {
-            "clean": lambda: self._forward(x),
-            "adversarial": lambda: self._forward(found.x),  # type: ignore[union-attr]  # declared with inner=
-            "worst": lambda: self._worst(x, target, eps),
-        }
-        self.model.train()
+                known["accurate"] = self._apart(self.teachers[0](x))
+                known["robust"] = self._apart(self.teachers[1](found.x if found else x))
+        self.models.train()
 
-        def slope() -> tuple[list[Tensor], Tensor]:
-            made = {name: makes[name]() for name in makes if name in asked}
-            result = method.function(target, **supply(asked, {**known, **made}))
-            values, carried = result if method.carried else (result, self.carried)
-            if values.shape != target.shape:
-                raise MethodError(f"defence '{method.id}' returned shape {tuple(values.shape)}, expected ({len(x)},)")
-            return list(torch.autograd.grad(values.mean(), self.weights)), carried
+        def slopes() -> tuple[list[Tensor], list[Tensor]]:
+            """The gradients of all parameters, run after run, and what each run carries on."""
+            network = abreast(list(self.models))
+            makes: dict[str, Callable[[], Sequence[Tensor]]] = {
+                "clean": lambda: self._apart(self._forward(network, x)),
+                "adversarial": lambda: self._apart(self._forward(network, found.x)),  # type: ignore[union-attr]  # inner=
+                "worst": lambda: self._worst(x, target, eps),
+            }
+            made = known | {name: makes[name]() for name in makes if name in asked}
+            total, carried = torch.zeros((), device=self.device), []
+            for r, y in enumerate(self._apart(target)):
+                given = self.hyper[r] | {name: values[r] for name, values in made.items()}
+                result = method.function(y, **supply(asked, given))
+                values, kept = result if method.carried else (result, self.carried[r])
+                if values.shape != y.shape:
+                    raise MethodError(
+                        f"defence '{method.id}' returned shape {tuple(values.shape)}, expected {(len(y),)}"
+                    )
+                total = total + values.mean()
+                carried.append(kept)
+            return list(torch.autograd.grad(total, [p for own in self.weights for p in own])), carried
 
         if method.weights:
-            with statistics_kept(self.model):
-                gradients, _ = slope()
-            moved = method.weights(self.weights, gradients, **supply(named(method.weights), self.hyper))
-            before = [p.detach().clone() for p in self.weights]
+            with statistics_kept(self.models):
+                gradients, _ = slopes()
+            moved, ahead = list[Tensor](), iter(gradients)
+            for own, hyper in zip(self.weights, self.hyper, strict=True):
+                moved += method.weights(own, [next(ahead) for _ in own], **supply(named(method.weights), hyper))
+            before = [p.detach().clone() for own in self.weights for p in own]
             self._assign(moved)
-            gradients, self.carried = slope()
+            gradients, self.carried = slopes()
             self._assign(before)
         else:
-            gradients, self.carried = slope()
-        for p, gradient in zip(self.weights, gradients, strict=True):
-            p.grad = gradient
-        if self.recipe.clip:
-            nn.utils.clip_grad_norm_(self.weights, self.recipe.clip)
+            gradients, self.carried = slopes()
+        ahead = iter(gradients)
+        for own in self.weights:
+            for p in own:
+                p.grad = next(ahead)
+            if self.recipe.clip:
+                nn.utils.clip_grad_norm_(own, self.recipe.clip)
         self.optimizer.step()
 
     def _search(self, x: Tensor, target: Tensor, eps: float) -> Found:
-        """What the inner search finds, with the network in evaluation mode and no gradients of its parameters."""
+        """What the inner search finds, with the networks in evaluation mode and no gradients of their parameters."""
         assert self.method.inner is not None
-        self.model.eval()
-        threat = self.threat
-        search = Search(eps, threat.step * eps, threat.steps, self.streams["attack"], threat.norm)
-        with frozen(self.model):
-            forward = functools.partial(self._forward, precision=threat.precision)
-            hyper = supply(named(self.method.inner), self.hyper)
-            found: Found = self.method.inner(forward, x, target, search, **hyper)
-        return found
+        self.models.eval()
+        inner, threat = self.method.inner, self.threat
+        each = [Search(eps, threat.step * eps, threat.steps, own["attack"], threat.norm) for own in self.streams]
+        told = [supply(named(inner), hyper) for hyper in self.hyper]
+        with frozen(self.models):
+            alone = [self._seen([r]) for r in range(len(each))]
+            if len(each) > 1 and all(one == told[0] for one in told):
+                search = Searches.of(each, alone)
+                return inner(self._seen(range(len(each))), x, target, search, **told[0])
+            parts = zip(alone, self._apart(x), self._apart(target), each, told, strict=True)
+            return _joint([inner(forward, x, y, search, **own) for forward, x, y, search, own in parts])
 
-    def _worst(self, x: Tensor, target: Tensor, eps: float) -> Tensor:
-        self.passed += 2 * len(x)  # of both ends of the bounds
-        return worst(self.model, x, target, eps)
+    def _seen(self, own: Sequence[int]) -> Callable[[Tensor], Tensor]:
+        """The networks of these runs, as they are now and as searches see them."""
+        network = abreast([self.models[r] for r in own])
+        return functools.partial(self._forward, network, searching=True, own=own)
 
-    def _forward(self, x: Tensor, precision: str = "") -> Tensor:
-        self.passed += len(x) * torch.is_grad_enabled()
-        if "bfloat16" not in (precision, self.recipe.precision):
-            return self.model(x)
+    def _worst(self, x: Tensor, target: Tensor, eps: float) -> list[Tensor]:
+        rows = zip(self.models, self._apart(x), self._apart(target), strict=True)
+        self._passes(2 * len(x))  # of both ends of the bounds
+        return [worst(model, own, labels, eps) for model, own, labels in rows]
+
+    def _forward(
+        self, network: Callable[[Tensor], Tensor], x: Tensor, searching: bool = False, own: Sequence[int] = ()
+    ) -> Tensor:
+        self._passes(len(x) * torch.is_grad_enabled(), own)
+        if "bfloat16" not in (self.recipe.precision, self.threat.precision if searching else ""):
+            return network(x)
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
-            outputs: Tensor = self.model(x)
+            outputs = network(x)
         return outputs.to(x.dtype)
+
+    def _passes(self, rows: int, own: Sequence[int] = ()) -> None:
+        """Count what so many rows are of these runs, of all where it does not say."""
+        for r in own or range(len(self.runs)):
+            self.passed[r] += rows // len(own or self.runs)
+
+    def _apart(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """What belongs to each run, of what is computed for all rows."""
+        return rows.chunk(len(self.runs))
 
     @torch.no_grad()
     def _assign(self, values: Sequence[Tensor]) -> None:
-        for p, value in zip(self.weights, values, strict=True):
+        for p, value in zip(self.models.parameters(), values, strict=True):
             p.copy_(value)
 
-    def accuracy(self, part: str, attack: Callable[..., Tensor] | None = None) -> float:
-        """On the rows of "val" or "test", as they are or as this attack leaves them."""
-        rows, stream = getattr(self.problem, part), self.run.stream("validation")
-        self.model.eval()
-        count = 0
-        for some in rows.split(ATTACKED):
-            x, target = self.problem.features[some], self.problem.labels[some]
-            if attack:
-                x = attack(self.model, x, target, eps=self.threat.eps, norm=self.threat.norm, generator=stream)
-            with torch.no_grad():
-                count += int(right(self.model(x), target).sum())
-        return count / len(rows)
+    @torch.no_grad()
+    def _validated(self) -> tuple[list[float], list[float]]:
+        """Each run's accuracy on validation rows, as they are and under PGD on the margin."""
+        self.models.eval()
+        network, streams = abreast(list(self.models)), [run.stream("validation") for run in self.runs]
+        eps, norm = self.threat.eps, self.threat.norm
+        if not stackable(self.models[0]):  # one that fills a processor, and gains from rows that stop
+            (one,), (draw,), found = self.problems, streams, []
+            for rows in one.val.split(ATTACKED):
+                x, target = one.features[rows], one.labels[rows]
+                attacked = pgd_margin(network, x, target, eps=eps, norm=norm, generator=draw, steps=TRIED, step=TRY)
+                found.append(torch.stack([right(network(x), target), right(network(attacked), target)]))
+            return tuple([float(part.double().mean())] for part in torch.cat(found, 1))  # type: ignore[return-value]
+        count = len(self.problems[0].val)
+        filled = [torch.cat([one.val, one.val[:1].expand(-count % ALIGNED)]) for one in self.problems]
+        each = list(zip(self.problems, filled, strict=True))
+        x, target = (torch.cat([getattr(one, name)[rows] for one, rows in each]) for name in ("features", "labels"))
+        search = Searches.of([Search(eps, TRY * eps, TRIED, own, norm) for own in streams], ())
+        reached = search.ascend(network, x, target, margin, search.anywhere(x))
+        clean = right(network(x), target)
+        robust = clean & (reached.right_steps == TRIED) & right(network(reached.x), target)
+        shares = [torch.stack([own[:count] for own in self._apart(rows)]).double().mean(1) for rows in (clean, robust)]
+        return shares[0].tolist(), shares[1].tolist()
 
-    def _kept(self) -> dict[str, Tensor]:
-        return {key: value.clone() for key, value in self.model.state_dict().items()}
+    def _kept(self, r: int) -> dict[str, Tensor]:
+        return {key: value.clone() for key, value in self.models[r].state_dict().items()}
 
     def state(self) -> dict[str, Any]:
         """Everything that changes, for ``torch.save``."""
         return {
-            "model": self.model.state_dict(),
+            "models": self.models.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "streams": {name: stream.get_state() for name, stream in self.streams.items()},
+            "streams": [{name: one.get_state() for name, one in own.items()} for own in self.streams],
             "carried": self.carried,
             "best": self.best,
             "done": self.done,
@@ -261,24 +352,36 @@ class Loop:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a :meth:`state`."""
-        self.model.load_state_dict(state["model"])
+        self.models.load_state_dict(state["models"])
         self.optimizer.load_state_dict(state["optimizer"])
-        for name, stream in self.streams.items():
-            stream.set_state(state["streams"][name])
-        self.carried, self.best = state["carried"], state["best"]
-        self.done, self.seconds, self.passed = state["done"], state["seconds"], state["passed"]
+        for own, known in zip(self.streams, state["streams"], strict=True):
+            for name, one in own.items():
+                one.set_state(known[name])
+        self.carried, self.best = list(state["carried"]), list(state["best"])
+        self.done, self.seconds, self.passed = state["done"], state["seconds"], list(state["passed"])
         self.val, self.robust_val = list(state["val"]), list(state["robust_val"])
 
-    def outcome(self) -> Defended:
-        """What the epochs so far gave. The network becomes that of the best of them."""
-        finite = all(bool(p.isfinite().all()) for p in self.weights)
-        self.model.load_state_dict(self.best)
-        self.model.eval()
-        best = max(range(self.done), key=lambda epoch: (self.robust_val[epoch], epoch))
-        curves = (tuple(self.val), tuple(self.robust_val))
+    def outcomes(self) -> list[Defended]:
+        """What the epochs so far gave, of each run. The networks become those of the best of them."""
+        return [self._outcome(r) for r in range(len(self.runs))]
+
+    def _outcome(self, r: int) -> Defended:
+        model, weights = self.models[r], self.weights[r]
+        finite = all(bool(p.isfinite().all()) for p in weights)
+        model.load_state_dict(self.best[r])
+        val, robust = (tuple(epoch[r] for epoch in curves) for curves in (self.val, self.robust_val))
+        best = max(range(self.done), key=lambda epoch: (robust[epoch], epoch))
+        seconds, passes = self.seconds / len(self.runs), self.passed[r] / len(self.problems[r].train)
         status = "ok" if finite else "diverged"
-        passes = self.passed / len(self.problem.train)
-        return Defended(self.model, status, best, *curves, fingerprint(self.weights), self.seconds, passes)
+        return Defended(model.eval(), status, best, val, robust, fingerprint(weights), seconds, passes)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+
+
+def _joint(found: Sequence[Found]) -> Found:
+    return Found(*map(_joined, zip(*found, strict=True)))
 
 
 def combined(

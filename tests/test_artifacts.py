@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,38 @@ def test_what_was_made_is_loaded() -> None:
         assert second.tensors[name].dtype == wanted.dtype
         assert torch.equal(second.tensors[name], wanted)
         assert not second.tensors[name].requires_grad
+
+
+def test_several_are_made_at_once_but_for_those_that_are_there() -> None:
+    each = [{**MADE_OF, "seed": seed} for seed in (0, 1, 2, 1)]
+    first = artifact("weights", each[2], Maker())
+    asked: list[list[int]] = []
+
+    def make(places: Sequence[int]) -> Iterator[dict[str, torch.Tensor]]:
+        asked.append(sorted(places))
+        for place in places:
+            yield {"seed": torch.tensor(each[place]["seed"])}
+
+    found = artifacts.artifacts("weights", each, make)
+    assert asked == [[0, 1]]
+    assert [int(one.tensors["seed"]) for i, one in enumerate(found) if i != 2] == [0, 1, 1]
+    assert found[2].sha256 == first.sha256
+    assert found[1].path == found[3].path
+    artifacts.artifacts("weights", each, lambda places: refuse())
+    with pytest.raises(ValueError, match="shorter"):
+        artifacts.artifacts("weights", [{"seed": 8}, {"seed": 9}], lambda places: [{"a": torch.zeros(1)}])
+
+
+def test_what_was_made_before_an_error_is_kept() -> None:
+    each = [{"seed": 0}, {"seed": 1}]
+
+    def make(places: Sequence[int]) -> Iterator[dict[str, torch.Tensor]]:
+        yield {"place": torch.tensor(places[0])}
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        artifacts.artifacts("weights", each, make)
+    assert kept().files == 1
 
 
 def test_another_making_is_another_file() -> None:

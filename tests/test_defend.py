@@ -9,7 +9,7 @@ from attacked import accuracy, digits, seeded
 from torch.nn.functional import cross_entropy
 
 from lossboard import defend as module
-from lossboard.defend import Loop, Threat, combined, defend
+from lossboard.defend import Loop, Searches, Threat, combined, defend
 from lossboard.problem import Problem, Run
 from lossboard.protocol import Recipe
 from reference.attacks.pgd import pgd
@@ -34,23 +34,30 @@ def problem():
     return Problem(images, labels, train, val, test, 10, labels, torch.eye(10))
 
 
-def network(classes, generator):
-    return Scaled(MLP(64, [24], classes, generator), [0.3], [0.4], flat=True)
+def network(rows, generator):
+    return Scaled(MLP(64, [24], rows.classes, generator), [0.3], [0.4], flat=True)
 
 
-def run(method, **params):
-    return Run(problem(), {"lr": RECIPE.lr, **method.defaults, **params}, ("test", 0))
+def run(method, seed=0, **params):
+    return Run(problem(), {"lr": RECIPE.lr, **method.defaults, **params}, ("test", seed))
 
 
 @functools.cache
 def teachers():
-    return {id: defend(DEFENCES[id], run(DEFENCES[id]), network, RECIPE, THREAT).model for id in ("standard", "at")}
+    return {id: trained(id).model for id in ("standard", "at")}
+
+
+@functools.cache
+def others(seed):
+    """Networks of the defence's teachers' kinds that know nothing yet."""
+    return {id: network(problem(), seeded(10 * seed + i)) for i, id in enumerate(("standard", "at"))}
 
 
 def trained(id, recipe=RECIPE, threat=THREAT, **given):
     method = find(DEFENCES, id)
-    known = teachers() if method.needs else None
-    return defend(method, run(method), network, recipe, threat, teachers=known, **given)
+    known = [teachers()] if method.needs else None
+    (found,) = defend(method, [run(method)], network, recipe, threat, teachers=known, **given)
+    return found
 
 
 @pytest.mark.parametrize("id", [*TRAINED, "at-gce", "trades-sqen"])
@@ -101,13 +108,57 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(id, tmp_path, monkeypa
     assert resumed.seconds > 0
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("id", [*TRAINED, "at-gce"])
+def test_a_run_has_the_same_bits_in_any_company(id, norm):
+    """Whatever the others' seeds and hyperparameters are, those of the search too; and the same passes."""
+    method, recipe = find(DEFENCES, id), dataclasses.replace(RECIPE, epochs=2)
+    threat = Threat(0.06 if norm == "linf" else 0.3, norm, steps=3, step=0.5)
+    if method.radius and norm == "l2":
+        pytest.skip("bounds a box")
+    runs = [run(method, seed) for seed in (0, 1, 2)]
+    searched = {"reach": 0.7} if "reach" in method.defaults else {}
+    runs.append(run(method, 1, lr=0.03, **searched))
+    known = [others(seed) for seed in (0, 1, 2, 1)]
+
+    def trained_at_once(*which):
+        return defend(method, [runs[r] for r in which], network, recipe, threat, teachers=[known[r] for r in which])
+
+    alone = [trained_at_once(r)[0] for r in range(4)]
+    assert len({one.bits for one in alone}) == 4
+    for which in ((2, 0), (3, 1, 2, 0), (1, 2)):
+        for r, one in zip(which, trained_at_once(*which), strict=True):
+            assert one.bits == alone[r].bits, which
+            assert (one.val, one.robust_val, one.passes) == (alone[r].val, alone[r].robust_val, alone[r].passes)
+
+
+def test_only_small_networks_are_trained_at_once():
+    method = DEFENCES["at"]
+    make = lambda rows, g: CNN(1, 8, rows.classes, g, width=4)  # noqa: E731
+    with pytest.raises(TypeError, match="train other networks one by one"):
+        defend(method, [run(method), run(method, 1)], make, RECIPE, THREAT)
+
+
+def test_a_search_at_once_draws_for_each_run_and_for_nobody():
+    each = [Search(0.1, 0.05, 2, seeded(r)) for r in (0, 1)]
+    both = Searches.of(each, ())
+    x = torch.rand(8, 1, 2, 2, generator=seeded())
+    for draw in ("anywhere", "near"):
+        apart = [Search(0.1, 0.05, 2, seeded(r)) for r in (0, 1)]
+        own = [getattr(one, draw)(part) for one, part in zip(apart, x.chunk(2), strict=True)]
+        each = [Search(0.1, 0.05, 2, seeded(r)) for r in (0, 1)]
+        assert torch.equal(getattr(Searches.of(each, ()), draw)(x), torch.cat(own))
+    with pytest.raises(TypeError):
+        torch.empty(3).normal_(generator=both.generator)
+
+
 def test_adversarial_training_is_the_loop_as_a_paper_writes_it():
     """One step, against PGD and SGD in a few lines."""
     method = DEFENCES["at"]
-    one = Loop(method, run(method), network, RECIPE, Threat(0.1, steps=3, step=0.5), {}, torch.device("cpu"))
+    one = Loop(method, [run(method)], network, RECIPE, Threat(0.1, steps=3, step=0.5), [{}], torch.device("cpu"))
     rows = problem().train[:64]
     x, target = problem().features[rows], problem().labels[rows]
-    by_hand = network(10, run(method).stream("weights"))
+    by_hand = network(problem(), run(method).stream("weights"))
     draw = run(method).stream("attack")
     x_adv = Search(0.1, 0.05, 3, draw).anywhere(x)
     for _ in range(3):
@@ -116,32 +167,32 @@ def test_adversarial_training_is_the_loop_as_a_paper_writes_it():
         x_adv = torch.min(torch.max(x_adv.detach() + 0.05 * gradient.sign(), x - 0.1), x + 0.1).clamp(0, 1)
     cross_entropy(by_hand(x_adv), target).backward()
     torch.optim.SGD(by_hand.parameters(), lr=RECIPE.lr, momentum=0.9).step()
-    one.step(rows, 0.0)
-    for p, expected in zip(one.model.parameters(), by_hand.parameters(), strict=True):
+    one.step([rows], 0.0)
+    for p, expected in zip(one.models[0].parameters(), by_hand.parameters(), strict=True):
         torch.testing.assert_close(p, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_at_perturbed_weights_the_step_starts_from_the_old_ones():
     """With gamma near 0 it is adversarial training; with a large one it is not; the statistics move once a forward."""
     method, found = DEFENCES["at_awp"], {}
-    make = lambda classes, g: PreActResNet(1, classes, g, (1,), width=4)  # noqa: E731
+    make = lambda rows, g: PreActResNet(1, rows.classes, g, (1,), width=4)  # noqa: E731
     for gamma in (1e-9, 0.3):
-        one = Loop(method, run(method, gamma=gamma), make, RECIPE, Threat(0.05, steps=1), {}, torch.device("cpu"))
-        one.step(problem().train[:64], 0.0)
-        found[gamma] = [p.detach().clone() for p in one.model.parameters()]
-        assert int(one.model.norm.num_batches_tracked) == 2
-    plain = Loop(DEFENCES["at"], run(DEFENCES["at"]), make, RECIPE, Threat(0.05, steps=1), {}, torch.device("cpu"))
-    plain.step(problem().train[:64], 0.0)
-    for near, far, p in zip(found[1e-9], found[0.3], plain.model.parameters(), strict=True):
+        one = Loop(method, [run(method, gamma=gamma)], make, RECIPE, Threat(0.05, steps=1), [{}], torch.device("cpu"))
+        one.step([problem().train[:64]], 0.0)
+        found[gamma] = [p.detach().clone() for p in one.models[0].parameters()]
+        assert int(one.models[0].norm.num_batches_tracked) == 2
+    plain = Loop(DEFENCES["at"], [run(DEFENCES["at"])], make, RECIPE, Threat(0.05, steps=1), [{}], torch.device("cpu"))
+    plain.step([problem().train[:64]], 0.0)
+    for near, far, p in zip(found[1e-9], found[0.3], plain.models[0].parameters(), strict=True):
         torch.testing.assert_close(near, p, rtol=1e-4, atol=1e-5)
         assert p.ndim == 1 or not torch.allclose(far, p, rtol=1e-3, atol=1e-4)
 
 
 def test_the_search_leaves_batch_statistics_alone():
-    make = lambda classes, g: PreActResNet(1, classes, g, (1,), width=4)  # noqa: E731
-    one = Loop(DEFENCES["trades"], run(DEFENCES["trades"]), make, RECIPE, Threat(0.05), {}, torch.device("cpu"))
-    one.step(problem().train[:64], 0.0)
-    assert int(one.model.norm.num_batches_tracked) == 2  # clean and adversarial
+    make = lambda rows, g: PreActResNet(1, rows.classes, g, (1,), width=4)  # noqa: E731
+    one = Loop(DEFENCES["trades"], [run(DEFENCES["trades"])], make, RECIPE, Threat(0.05), [{}], torch.device("cpu"))
+    one.step([problem().train[:64]], 0.0)
+    assert int(one.models[0].norm.num_batches_tracked) == 2  # clean and adversarial
 
 
 def test_mixed_precision_is_for_the_search_alone(monkeypatch):
@@ -153,10 +204,10 @@ def test_mixed_precision_is_for_the_search_alone(monkeypatch):
             seen.append((self.training, y.dtype))
             return y
 
-    make = lambda classes, g: Spy(1, 8, classes, g, width=4)  # noqa: E731
+    make = lambda rows, g: Spy(1, 8, rows.classes, g, width=4)  # noqa: E731
     threat = Threat(0.05, steps=2, precision="bfloat16")
-    one = Loop(DEFENCES["at"], run(DEFENCES["at"]), make, RECIPE, threat, {}, torch.device("cpu"))
-    one.step(problem().train[:64], 0.0)
+    one = Loop(DEFENCES["at"], [run(DEFENCES["at"])], make, RECIPE, threat, [{}], torch.device("cpu"))
+    one.step([problem().train[:64]], 0.0)
     assert seen == [(False, torch.bfloat16)] * 2 + [(True, torch.float32)]
 
 
@@ -164,9 +215,9 @@ def test_eps_grows_over_the_ramp(monkeypatch):
     seen = []
     monkeypatch.setattr(module, "Search", lambda eps, *rest: seen.append(eps) or Search(eps, *rest))
     method = DEFENCES["at"]
-    one = Loop(method, run(method), network, RECIPE, Threat(0.2, steps=1, ramp=0.5), {}, torch.device("cpu"))
+    one = Loop(method, [run(method)], network, RECIPE, Threat(0.2, steps=1, ramp=0.5), [{}], torch.device("cpu"))
     for progress in (0.0, 0.25, 0.5, 0.9):
-        one.step(problem().train[:64], progress)
+        one.step([problem().train[:64]], progress)
     assert seen == pytest.approx([0.0, 0.1, 0.2, 0.2])
 
 
@@ -193,10 +244,10 @@ def test_what_cannot_be_trained_is_refused():
     scalar = lambda target, *, clean: clean.mean()  # noqa: E731
     broken = dataclasses.replace(DEFENCES["standard"], function=scalar)
     with pytest.raises(MethodError, match=r"returned shape \(\), expected \(64,\)"):
-        defend(broken, run(broken), network, RECIPE, THREAT)
+        defend(broken, [run(broken)], network, RECIPE, THREAT)
 
 
 def test_a_network_that_diverges_is_said_to():
     method = DEFENCES["at"]
-    found = defend(method, run(method, lr=1e38), network, Recipe(epochs=2, batch=64, lr=1.0), THREAT)
+    (found,) = defend(method, [run(method, lr=1e38)], network, Recipe(epochs=2, batch=64, lr=1.0), THREAT)
     assert found.status == "diverged"

@@ -21,6 +21,7 @@ LOSSES = ("gce", "sqen", "poly1", "focal")  # adversarial training with these fo
 TAUS = {"adv_comp_sum_tau0": 0.0, "adv_comp_sum_tau05": 0.5, "adv_comp_sum_tau15": 1.5, "adv_comp_sum_tau2": 2.0}
 SMOOTH = "adv_comp_sum"  # with tau = 1
 BOXED = "linf-only"  # a tag: what trains with bounds on a box
+SMALL = ("mlp",)  # kinds of networks that are trained many at once, on processors
 SECONDS = {"mlp": 2.2e-6, "cnn": 50e-6, "preact_resnet18": 20e-3}  # a forward and backward pass of a row, on one core
 OUTRIGHT_S = {"mlp": 0.25, "cnn": 0.4, "preact_resnet18": 10.0}  # of a record, whatever its rows
 
@@ -96,18 +97,19 @@ def _modules(method: Method) -> list[str]:
 
 
 def group(cells: Sequence[Cell]) -> Iterable[Unit]:
-    """The trials of one defence on one task with one seed; what others need comes first."""
+    """The trials of one defence on one task, of small networks with all seeds; what others need comes first."""
 
     def together(cell: Cell) -> tuple[str, str, int]:
-        return (cell.method, cell.task.id, cell.seed)
+        return (cell.method, cell.task.id, 0 if cell.task.model.kind in SMALL else cell.seed)
 
     known = catalogue("defence")
     needed = {id for method in known.values() for id in method.needs}
-    for (method, _, seed), found in groupby(sorted(cells, key=together), key=together):
+    for (method, _, _), found in groupby(sorted(cells, key=together), key=together):
         own = tuple(found)
         base = known.get(method) or known.get(method.partition("-")[0]) or known[SMOOTH]
-        each = _judged_s(own[0].task, seed) + (0.0 if base.combines else _trained_s(own[0].task, base))
-        yield Unit(own, cost=len(own) * each * (1.2 if method in needed else 1.0))
+        cost = sum(_judged_s(cell.task, cell.seed) for cell in own)
+        cost += 0.0 if base.combines else len(own) * _trained_s(own[0].task, base)
+        yield Unit(own, cost=cost * (1.2 if method in needed else 1.0))
 
 
 def _rows(task: Task) -> tuple[float, float]:

@@ -50,28 +50,27 @@ VALIDATED = {"steps": 10, "step": 0.25}  # the attack on validation rows, of PGD
 def records(cells: Sequence[Cell], context: Context) -> Iterator[Record]:
     """What each cell gave; trials of a combination that differ in the learning rate alone are the same network."""
     one_thread()
+    start = time.process_time()
+    found = networks.networks(cells, context)
+    begun = (time.process_time() - start) / len(cells)
     known: dict[tuple[object, ...], Record] = {}
-    for cell in cells:
+    for cell, network in zip(cells, found, strict=True):
         combines = context.methods[cell.method].combines
         params = {name: value for name, value in cell.params.items() if not (combines and name == "lr")}
         key = (cell.method, cell.task.id, cell.seed, *sorted(params.items()))
         if key not in known:
-            known[key] = _record(cell, context)
+            known[key] = _record(cell, network, network.seconds or begun, context)
         same = known[key]
         yield recorded(cell, same.status, same.metrics, seconds=same.seconds, bits=same.bits)
 
 
-def _record(cell: Cell, context: Context) -> Record:
-    start = time.process_time()
-    network = networks.network(cell, context)
+def _record(cell: Cell, network: Network, trained: float, context: Context) -> Record:
+    """What a network that took so many seconds to be ``trained`` gives under attack."""
     if not network.ok:
-        return recorded(cell, "diverged", {}, seconds=network.seconds, bits=network.bits)
-    begun = time.process_time()
-    rows = networks.problem(cell.task, cell.seed, context.data)
-    metrics = judged(cell, network, rows)
-    spent = time.process_time() - begun
-    trained = network.seconds or begun - start
-    return recorded(cell, "ok", metrics, seconds=trained + spent, bits=network.bits)
+        return recorded(cell, "diverged", {}, seconds=trained, bits=network.bits)
+    start = time.process_time()
+    metrics = judged(cell, network, networks.problem(cell.task, cell.seed, context.data))
+    return recorded(cell, "ok", metrics, seconds=trained + time.process_time() - start, bits=network.bits)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Generator, Tensor, nn
 
 from kernels.cnn import FastCNN
 from lossboard import defend as loop
-from lossboard.artifacts import Artifact, artifact, unfinished
+from lossboard.artifacts import Artifact, artifacts, unfinished
 from lossboard.data import Dataset
 from lossboard.environment import environment
 from lossboard.errors import UsageError
@@ -26,10 +26,12 @@ from reference.methods import Method, catalogue
 from reference.models.mlp import MLP
 from reference.models.pixels import Scaled
 from reference.models.preact_resnet import PreActResNet
+from suites.adversarial import SMALL
 
 CODE = (  # whose change makes kept networks others, beside the defence's own
     *("suites.adversarial.networks", "lossboard.defend", "lossboard.problem", "lossboard.train"),
-    *("reference.models.mlp", "reference.models.cnn", "reference.models.preact_resnet", "reference.models.pixels"),
+    *("reference.models.mlp", "reference.models.abreast", "reference.models.cnn", "reference.models.preact_resnet"),
+    "reference.models.pixels",
     *("kernels.cnn", "kernels.stem", "kernels.pooled_convolution", "kernels.pooling"),
 )
 WIDTH = 32  # of hidden layers, where a task does not say
@@ -76,32 +78,47 @@ def problem(task: Task, seed: int, data: Callable[[str], Dataset]) -> Problem:
 
 def device(task: Task) -> str:
     """Where a task's networks are trained and attacked."""
-    return "cuda" if torch.cuda.is_available() and task.model.kind != "mlp" else "cpu"
+    return "cuda" if torch.cuda.is_available() and task.model.kind not in SMALL else "cpu"
 
 
-def maker(task: Task, rows: Problem) -> Callable[[int, Generator], nn.Module]:
-    """What makes the task's network for so many classes: behind a scaling by the mean and deviation of each channel."""
-    x, model = rows.features[rows.train], task.model
+def _made(task: Task, rows: Problem, generator: Generator) -> nn.Module:
+    """The task's network for these rows: behind a scaling by the mean and deviation of each channel."""
+    x, model, classes = rows.features[rows.train], task.model, rows.classes
     channels, side = x.shape[1], x.shape[-1]
     mean, deviation = x.mean((0, 2, 3)).tolist(), x.std((0, 2, 3)).tolist()
     hidden = [model.width or WIDTH] * model.layers
     narrow = {"width": model.width} if model.width else {}
-    known: dict[str, Callable[[int, Generator], nn.Module]] = {
-        "mlp": lambda classes, g: MLP(math.prod(x.shape[1:]), hidden, classes, g),
-        "cnn": lambda classes, g: FastCNN(channels, side, classes, g, **narrow),
-        "preact_resnet18": lambda classes, g: PreActResNet(channels, classes, g, (2, 2, 2, 2), **narrow),
+    known: dict[str, Callable[[], nn.Module]] = {
+        "mlp": lambda: MLP(math.prod(x.shape[1:]), hidden, classes, generator),
+        "cnn": lambda: FastCNN(channels, side, classes, generator, **narrow),
+        "preact_resnet18": lambda: PreActResNet(channels, classes, generator, (2, 2, 2, 2), **narrow),
     }
     if model.kind not in known:
         raise UsageError(f"model kind '{model.kind}'; {nearest(model.kind, known)}")
-    return lambda classes, g: Scaled(known[model.kind](classes, g), mean, deviation, flat=model.kind == "mlp")
+    return Scaled(known[model.kind](), mean, deviation, flat=model.kind in SMALL)
 
 
 def network(cell: Cell, context: Context) -> Network:
-    """The network of a cell: from the disk, or trained, and then kept; or the combination of several."""
-    method = context.methods[cell.method]
-    needs = {id: _network(_needed(cell, id), catalogue("defence")[id], {}, context) for id in method.needs}
+    """The network of one cell, as :func:`networks` has it."""
+    (found,) = networks([cell], context)
+    return found
+
+
+def networks(cells: Sequence[Cell], context: Context) -> list[Network]:
+    """Those of cells of one method on one task: from the disk, or trained, and then kept; or combinations of several.
+
+    Small networks are trained at once.
+    """
+    method = context.methods[cells[0].method]
+    kinds = {id: (catalogue("defence")[id], [_needed(cell, id) for cell in cells]) for id in method.needs}
+    found = {id: _networks(own, kind, [{}] * len(own), context) for id, (kind, own) in kinds.items()}
+    needs = [{id: found[id][i] for id in method.needs} for i in range(len(cells))]
     if not method.combines:
-        return _network(cell, method, needs, context)
+        return _networks(cells, method, needs, context)
+    return [_combined(cell, method, own) for cell, own in zip(cells, needs, strict=True)]
+
+
+def _combined(cell: Cell, method: Method, needs: Mapping[str, Network]) -> Network:
     members = {id: one.model for id, one in needs.items() if isinstance(one.model, nn.Module)}
     passes = sum(one.passes for one in needs.values())
     ok = all(one.ok for one in needs.values())
@@ -120,25 +137,42 @@ def _needed(cell: Cell, id: str) -> Cell:
     return Cell(id, cell.task, cell.seed, 0, params)
 
 
-def _network(cell: Cell, method: Method, needs: Mapping[str, Network], context: Context) -> Network:
-    rows = problem(cell.task, cell.seed, context.data)
-    make, made_of = maker(cell.task, rows), _made_of(cell, method)
-    where, checkpoint = device(cell.task), unfinished("defence", made_of)
+def _networks(
+    cells: Sequence[Cell], method: Method, needs: Sequence[Mapping[str, Network]], context: Context
+) -> list[Network]:
+    """Of this method, which combines nothing, with what each cell's needs."""
+    task = cells[0].task
+    rows = [problem(task, cell.seed, context.data) for cell in cells]
+    made_of = [_made_of(cell, method) for cell in cells]
 
-    def trained() -> dict[str, Tensor]:
-        teachers = {id: one.model for id, one in needs.items() if isinstance(one.model, nn.Module)}
-        run = Run(rows, {name: cell.params[name] for name in ("lr", *method.defaults)}, (cell.task.dataset, cell.seed))
-        threat = loop.Threat(**dataclasses.asdict(cell.task.parts["threat"]))
-        how: dict[str, Any] = {"teachers": teachers, "device": where, "checkpoint": checkpoint}
-        return _tensors(loop.defend(method, run, make, cell.task.recipe, threat, **how))
+    def trained(at: Sequence[int]) -> Iterator[dict[str, Tensor]]:
+        """The networks of these cells."""
+        runs = [Run(rows[i], _params(cells[i], method), (task.dataset, cells[i].seed)) for i in at]
+        teachers = [{id: one.model for id, one in needs[i].items() if isinstance(one.model, nn.Module)} for i in at]
+        threat = loop.Threat(**dataclasses.asdict(task.parts["threat"]))
+        how: dict[str, Any] = {"network": functools.partial(_made, task), "recipe": task.recipe, "threat": threat}
+        if task.model.kind in SMALL:
+            yield from map(_tensors, loop.defend(method, runs, teachers=teachers, **how))
+            return
+        for i, run, known in zip(at, runs, teachers, strict=True):
+            how |= {"device": where, "checkpoint": unfinished("defence", made_of[i])}
+            (done,) = loop.defend(method, [run], teachers=[known], **how)
+            yield _tensors(done)
 
-    kept = artifact("defence", made_of, trained)
-    checkpoint.unlink(missing_ok=True)
-    model = make(rows.classes, torch.Generator()).to(where)
-    if rows.features.ndim == 4:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as it was trained
-    found = _loaded(kept, model)
-    return dataclasses.replace(found, passes=found.passes + sum(one.passes for one in needs.values()))
+    where, found = device(task), []
+    for i, kept in enumerate(artifacts("defence", made_of, trained)):
+        unfinished("defence", made_of[i]).unlink(missing_ok=True)
+        model = _made(task, rows[i], torch.Generator()).to(where)
+        if rows[i].features.ndim == 4:
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as it was trained
+        network = _loaded(kept, model)
+        passes = network.passes + sum(each.passes for each in needs[i].values())
+        found.append(dataclasses.replace(network, passes=passes))
+    return found
+
+
+def _params(cell: Cell, method: Method) -> dict[str, float]:
+    return {name: cell.params[name] for name in ("lr", *method.defaults)}
 
 
 def _made_of(cell: Cell, method: Method) -> dict[str, Any]:
@@ -151,7 +185,7 @@ def _made_of(cell: Cell, method: Method) -> dict[str, Any]:
         "parts": parts,
         "seed": cell.seed,
         "defence": method.id,
-        "params": {name: cell.params[name] for name in ("lr", *method.defaults)},
+        "params": _params(cell, method),
         "source": [source(part) for part in (method.module, *(catalogue("defence")[id].module for id in method.needs))],
         "code": {module: source(module) for module in CODE},
         "env": dict(environment()),

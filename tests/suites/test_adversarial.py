@@ -1,7 +1,7 @@
 """The adversarial suite: methods, networks that are shared and resumed, records of masked defences, golden cells."""
 
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from lossboard.data import Dataset, load
 from lossboard.data.made import PLANE_HALF
 from lossboard.entries import entries_of, remarks
 from lossboard.errors import UsageError
+from lossboard.problem import Run
 from lossboard.records import Header, Record
 from reference.corruptions import corruptions
 from reference.methods import Method, catalogue, find
@@ -79,12 +80,14 @@ def test_bounds_of_a_box_stay_out_of_tasks_with_lengths() -> None:
     assert [part.name for part in SUITE.track("cpu").divisions] == ["cpu-defence", "cpu-l2"]
 
 
-def test_units_are_a_defence_a_task_and_a_seed() -> None:
+def test_units_are_a_defence_and_a_task_and_of_images_a_seed() -> None:
     cells = [c for track in SUITE.tracks.values() for c in SUITE.cells(track, METHODS)]
     units = list(adversarial.group(cells))
     assert sorted(c.key for unit in units for c in unit.cells) == sorted(c.key for c in cells)
     for unit in units:
-        assert len({(c.method, c.task.id, c.seed) for c in unit.cells}) == 1
+        assert len({(c.method, c.task.id) for c in unit.cells}) == 1
+        seeds = {c.seed for c in unit.cells}
+        assert len(seeds) > 1 if unit.cells[0].task.model.kind == "mlp" else len(seeds) == 1
         assert unit.cost > 0
 
 
@@ -149,7 +152,7 @@ def test_networks_that_others_need_are_trained_once(monkeypatch: pytest.MonkeyPa
     trained: list[str] = []
     whole = defend.defend
 
-    def watched(method: Method, *given: Any, **named: Any) -> defend.Defended:
+    def watched(method: Method, *given: Any, **named: Any) -> list[defend.Defended]:
         trained.append(method.id)
         return whole(method, *given, **named)
 
@@ -167,8 +170,32 @@ def test_networks_that_others_need_are_trained_once(monkeypatch: pytest.MonkeyPa
     assert found["crossmax"].model(x).shape == (7, 4)
 
 
+def test_small_networks_are_trained_at_once_and_each_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those that they learn from; a cell has the same network alone."""
+    counts: list[tuple[str, int]] = []
+    whole = defend.defend
+
+    def watched(method: Method, runs: Sequence[Run], *given: Any, **named: Any) -> list[defend.Defended]:
+        counts.append((method.id, len(runs)))
+        return whole(method, runs, *given, **named)
+
+    monkeypatch.setattr(defend, "defend", watched)
+    where = short(PLANE)
+    first = networks.network(cell("at", where, seed=1), CONTEXT)
+    cells = [cell("mtard", where, seed) for seed in range(3)]
+    cells.append(cell("mtard", where, 1, lr=0.05))
+    found = networks.networks(cells, CONTEXT)
+    assert counts == [("at", 1), ("standard", 3), ("at", 2), ("mtard", 4)]
+    assert networks.network(cell("at", where, seed=1), CONTEXT).bits == first.bits
+    assert len({one.bits for one in found}) == 4
+    for file in artifacts.folder().glob("*.safetensors"):
+        file.unlink()
+    assert networks.network(cells[1], CONTEXT).bits == found[1].bits
+
+
 def test_a_run_that_was_killed_goes_on_at_the_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    where = cell("trades", short(PLANE, epochs=3), seed=1)
+    images = short(DIGITS, epochs=3).having(model=replace(DIGITS.model, kind="cnn", width=2))
+    where = cell("trades", images, seed=1)
     whole = networks.network(where, CONTEXT)
     for file in artifacts.folder().glob("*.safetensors"):
         file.unlink()
