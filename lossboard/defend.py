@@ -109,11 +109,12 @@ class Searches(Search):
     """
 
     each: tuple[Search, ...] = ()
-    models: tuple[Callable[[Tensor], Tensor], ...] = ()
+    alone: Callable[[int], Callable[[Tensor], Tensor]] | None = None
 
     @classmethod
-    def of(cls, each: Sequence[Search], models: Sequence[Callable[[Tensor], Tensor]]) -> Searches:
-        return cls(**{**vars(each[0]), "generator": "of no run"}, each=tuple(each), models=tuple(models))
+    def of(cls, each: Sequence[Search], alone: Callable[[int], Callable[[Tensor], Tensor]] | None = None) -> Searches:
+        """Of these runs; ``alone(r)`` is the network of one."""
+        return cls(**{**vars(each[0]), "generator": "of no run"}, each=tuple(each), alone=alone)
 
     def anywhere(self, x: Tensor) -> Tensor:
         return torch.cat([one.anywhere(own) for one, own in zip(self.each, x.chunk(len(self.each)), strict=True)])
@@ -125,10 +126,16 @@ class Searches(Search):
         self, model: Any, x: Tensor, target: Tensor, objective: Objective, start: Tensor, patience: int | None = None
     ) -> Found:
         """Where rows may stop there are soon not as many of each run: then run by run."""
-        if patience is None:
+        if patience is None or self.alone is None:
             return super().ascend(model, x, target, objective, start)
-        parts = zip(self.each, self.models, *(given.chunk(len(self.each)) for given in (x, target, start)), strict=True)
-        return _joint([one.ascend(own, x, y, objective, start, patience) for one, own, x, y, start in parts])
+        parts = zip(self.each, *(given.chunk(len(self.each)) for given in (x, target, start)), strict=True)
+        networks = map(self.alone, range(len(self.each)))
+        return _joint(
+            [
+                one.ascend(network, x, y, objective, start, patience)
+                for network, (one, x, y, start) in zip(networks, parts, strict=True)
+            ]
+        )
 
 
 class Loop:
@@ -267,14 +274,13 @@ class Loop:
         each = [Search(eps, threat.step * eps, threat.steps, own["attack"], threat.norm) for own in self.streams]
         told = [supply(named(inner), hyper) for hyper in self.hyper]
         with frozen(self.models):
-            alone = [self._seen([r]) for r in range(len(each))]
             if len(each) > 1 and all(one == told[0] for one in told):
-                search = Searches.of(each, alone)
-                return inner(self._seen(range(len(each))), x, target, search, **told[0])
-            parts = zip(alone, self._apart(x), self._apart(target), each, told, strict=True)
-            return _joint([inner(forward, x, y, search, **own) for forward, x, y, search, own in parts])
+                together = Searches.of(each, self._seen)
+                return inner(self._seen(*range(len(each))), x, target, together, **told[0])
+            parts = zip(self._apart(x), self._apart(target), each, told, strict=True)
+            return _joint([inner(self._seen(r), *given, **own) for r, (*given, own) in enumerate(parts)])
 
-    def _seen(self, own: Sequence[int]) -> Callable[[Tensor], Tensor]:
+    def _seen(self, *own: int) -> Callable[[Tensor], Tensor]:
         """The networks of these runs, as they are now and as searches see them."""
         network = abreast([self.models[r] for r in own])
         return functools.partial(self._forward, network, searching=True, own=own)
@@ -325,7 +331,7 @@ class Loop:
         filled = [torch.cat([one.val, one.val[:1].expand(-count % ALIGNED)]) for one in self.problems]
         each = list(zip(self.problems, filled, strict=True))
         x, target = (torch.cat([getattr(one, name)[rows] for one, rows in each]) for name in ("features", "labels"))
-        search = Searches.of([Search(eps, TRY * eps, TRIED, own, norm) for own in streams], ())
+        search = Searches.of([Search(eps, TRY * eps, TRIED, own, norm) for own in streams])
         reached = search.ascend(network, x, target, margin, search.anywhere(x))
         clean = right(network(x), target)
         robust = clean & (reached.right_steps == TRIED) & right(network(reached.x), target)

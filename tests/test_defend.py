@@ -141,13 +141,13 @@ def test_only_small_networks_are_trained_at_once():
 
 def test_a_search_at_once_draws_for_each_run_and_for_nobody():
     each = [Search(0.1, 0.05, 2, seeded(r)) for r in (0, 1)]
-    both = Searches.of(each, ())
+    both = Searches.of(each)
     x = torch.rand(8, 1, 2, 2, generator=seeded())
     for draw in ("anywhere", "near"):
         apart = [Search(0.1, 0.05, 2, seeded(r)) for r in (0, 1)]
         own = [getattr(one, draw)(part) for one, part in zip(apart, x.chunk(2), strict=True)]
         each = [Search(0.1, 0.05, 2, seeded(r)) for r in (0, 1)]
-        assert torch.equal(getattr(Searches.of(each, ()), draw)(x), torch.cat(own))
+        assert torch.equal(getattr(Searches.of(each), draw)(x), torch.cat(own))
     with pytest.raises(TypeError):
         torch.empty(3).normal_(generator=both.generator)
 
