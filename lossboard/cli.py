@@ -211,7 +211,9 @@ def _published(suite: str) -> list[Record]:
 
 @app.command()
 def new(
-    kind: Annotated[str, typer.Argument(help="loss, correction, calibrator, multilabel, longtail, attack or defence.")],
+    kind: Annotated[
+        str, typer.Argument(help="loss, correction, calibrator, multilabel, longtail, attack, defence, compressor.")
+    ],
     id: Annotated[str, typer.Argument(help="Its id, e.g. my_loss: the name of the file and of the function.")],
 ) -> None:
     """Write the one file of a new method, in the form that its kind has."""
@@ -225,15 +227,23 @@ def new(
 
 @app.command()
 def check(
-    id: Annotated[str, typer.Argument(help="A method of any kind, e.g. my_loss.")],
+    id: Annotated[str, typer.Argument(help="A method of any kind, or a kernel, e.g. my_loss, softmax.two_pass.")],
     contract: Annotated[bool, typer.Option(help="Run the tests of its contract first.")] = True,
 ) -> None:
     """Hold a method to the contract of its kind; of a loss, print its fidelity card: what it computes, in numbers."""
     import subprocess
 
     from lossboard.scaffold import contract as files
+    from lossboard.scaffold import of_kernel
     from reference.methods import PACKAGES, catalogue, select
 
+    operation, dot, implementation = id.partition(".")
+    if dot:
+        asked = ["-q", "--no-header", "-p", "no:xdist", *of_kernel(operation, implementation)]
+        if subprocess.run([sys.executable, "-m", "pytest", *asked], cwd=paths.root()).returncode:
+            raise CheckFailed(f"'{id}' is not what the operation is: the first failure above says how")
+        show.console.print(f"'{id}' is what reference/ops/{operation}.py defines, as far as the tests above see")
+        return
     of_loss_last = reversed(PACKAGES)  # of equal ids the last stays
     known = {key: method for kind in of_loss_last for key, method in catalogue(kind).items()}
     (method,) = select(known, [id]).values()

@@ -18,6 +18,7 @@ RANKED = {  # kind -> what ranks a new method of it beside the control
     "multilabel": "multilabel --only bce,{id}",
     "longtail": "multilabel --only ce,{id}",
     "defence": "adversarial --only at,{id}",
+    "compressor": "compression --only rtn,{id}",
 }
 CONTRACTS = {  # kind of method -> the tests that hold it to its contract
     "loss": ("test_losses.py", "test_corrections.py"),
@@ -28,6 +29,12 @@ CONTRACTS = {  # kind of method -> the tests that hold it to its contract
     "attack": ("test_attacks.py",),
     "defence": ("test_defences.py",),
     "compressor": ("test_compressors.py",),
+}
+KERNELS = {  # operation -> the tests of its implementations
+    "softmax": "test_softmax.py",
+    "linear_cross_entropy": "test_linear_cross_entropy.py",
+    "linear_decoupled_softmax": "test_linear_decoupled_softmax.py",
+    **dict.fromkeys(("logsumexp", "cross_entropy"), "test_logits.py"),
 }
 
 
@@ -74,6 +81,23 @@ def contract(method: Method) -> list[str]:
     if not folder.is_dir():
         raise UsageError("the tests of the contract are in a checkout; --no-contract prints the card of a loss alone")
     return [str(folder / name) for name in CONTRACTS[method.kind]]
+
+
+def of_kernel(operation: str, id: str) -> list[str]:
+    """For pytest: the tests that hold this implementation to the definition of its operation.
+
+    Raises:
+        UsageError: they are not here.
+        UnknownMethod: there is no such operation or implementation.
+    """
+    from kernels.registry import implementation
+
+    folder = paths.root() / "tests" / "kernels"
+    if not folder.is_dir():
+        raise UsageError("the tests of kernels are in a checkout")
+    if "triton" in implementation(operation, id).needs:
+        return [str(folder / name) for name in ("test_interpreter.py", "test_gpu_code.py")]  # of all in Triton
+    return [str(folder / name) for name in ("test_calls.py", KERNELS[operation])] + ["-k", id]
 
 
 def _folder(kind: str) -> Path:

@@ -95,6 +95,20 @@ def test_a_method_of_any_kind_is_known_to_check() -> None:
     assert "'temperature' is of kind 'calibrator', and a fidelity card is for losses" in told.stderr
 
 
+def test_kernels_are_known_to_check() -> None:
+    found = _python(CHECKOUT, "-m", "lossboard", "check", "softmax.eager")
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert "'softmax.eager' is what reference/ops/softmax.py defines" in found.stdout
+    assert " passed" in found.stdout
+    told = _python(CHECKOUT, "-m", "lossboard", "check", "softmax.twopass")
+    assert "no implementation 'twopass' of 'softmax'; did you mean two_pass" in told.stderr
+    operations = {path.stem for path in (CHECKOUT / "reference" / "ops").glob("*.py")}
+    assert scaffold.KERNELS.keys() == {
+        path.name for path in (CHECKOUT / "kernels").iterdir() if path.name in operations
+    }
+    assert all((CHECKOUT / "tests" / "kernels" / name).exists() for name in scaffold.KERNELS.values())
+
+
 def test_a_loss_that_breaks_its_contract_is_told_so(checkout: Path) -> None:
     assert _python(checkout, "-m", "lossboard", "new", "loss", "broken").returncode == 0
     path = checkout / "reference" / "losses" / "broken.py"
