@@ -15,7 +15,7 @@ from lossboard.board import Board, Row, Score
 from lossboard.claims import Assessment, assess
 from lossboard.entries import Entry, Measures, entries_of, measures, remarks
 from lossboard.markup import Interval
-from lossboard.names import SAFE
+from lossboard.names import PART
 from lossboard.records import Record
 from lossboard.reproduced import Kept
 from lossboard.scales import SCALES, Scale
@@ -227,7 +227,7 @@ def _published(name: str, found: Iterable[Record]) -> dict[str, str]:
     known = {}
     for method, file in sorted(files):
         path = paths.results() / name / method / f"{file}.jsonl"
-        if SAFE.fullmatch(method) and re.fullmatch(r"[0-9a-f]{12}", file) and path.is_file():
+        if PART.fullmatch(method) and re.fullmatch(r"[0-9a-f]{12}", file) and path.is_file():
             known[file] = path.read_bytes().decode("utf-8", "replace")
     return known
 
@@ -237,7 +237,7 @@ def _published(name: str, found: Iterable[Record]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Line:
-    """One method on one task. ``difference`` is to the control, paired by seed."""
+    """One method on one task. ``difference`` is to the control, paired by seed; ``metrics`` are of the tuned trial."""
 
     task: str
     title: str
@@ -245,6 +245,7 @@ class Line:
     default: Score | None
     control: Score | None
     difference: Interval | None
+    metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -278,7 +279,9 @@ def results(view: TrackView, method: str, control: str) -> Results | None:
     for task in view.tuned.tasks:
         ours, reference = score(tuned, method, task), score(tuned, control, task)
         difference = board.paired(ours, reference) if ours and reference and method != control else None
-        lines.append(Line(task, title(task, strata), ours, score(default, method, task), reference, difference))
+        metrics = next((entry.metrics for entry in view.entries.get(task, ()) if entry.method == method), {})
+        shown = (ours, score(default, method, task), reference, difference, metrics)
+        lines.append(Line(task, title(task, strata), *shown))
     known = [line.difference for line in lines if line.difference]
     place = view.tuned.scale.place
     ends = [(place(mean - _known(half)), place(mean + _known(half))) for mean, half in known]

@@ -496,13 +496,22 @@ def test_a_page_may_load_its_own_files_only(site: Path) -> None:
 # -- files -------------------------------------------------------------------------------------------------------------
 
 
-def test_published_batches_are_linked(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("id", ["gce", "mixup-gce"])
+def test_published_batches_are_linked(id: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paths, "results", lambda: tmp_path / "results")
-    batch = records.seal(tmp_path / "results", "gce", invented(["gce"]), None)
+    batch = records.seal(tmp_path / "results", id, invented([id]), None)
     published = records.read_results(tmp_path / "results", "noisy")[0]
     site = publish(tmp_path / "out", {"noisy": published}).parent
     assert (site / "noisy" / "records" / batch.name).read_bytes() == batch.read_bytes()
-    assert f'href="records/{batch.name}"' in (site / "noisy" / "gce.html").read_text("utf-8")
+    assert f'href="records/{batch.name}"' in (site / "noisy" / page_name(id)).read_text("utf-8")
+
+
+def test_what_was_measured_beside_stands_on_a_method_s_page(site: Path) -> None:
+    """With the numbers of the task's page."""
+    text = (site / "noisy" / "gce.html").read_text("utf-8")
+    assert "Measured beside it, of the tuned trial: best_val, " in text
+    rows = re.findall(r"<tr>(.*?)</tr>", text.split("Measured beside it")[1].split("</table>")[0], re.DOTALL)
+    assert len(rows) == 1 + len({task.name for task in protocol.load("noisy").track("quick").tasks})
 
 
 def test_pages_of_methods_that_are_gone_are_removed_and_nothing_else(root: Path, tmp_path: Path) -> None:
