@@ -9,8 +9,9 @@ the same in any company. A network of images fills a processor by itself, and is
 from __future__ import annotations
 
 import functools
-import os
+import io
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 
 from lossboard.problem import Problem, Run, fingerprint
 from lossboard.protocol import Recipe
+from lossboard.records import write_atomically
 from lossboard.train import augmented, batch_size, one_thread, statistics_kept
 from reference.attacks.ascent import Found, Objective, frozen
 from reference.attacks.objectives import margin, right
@@ -89,23 +91,33 @@ def defend(
         MethodError: the defence combines others and trains nothing, or returns something of the wrong shape.
     """
     one_thread()
-    loop = Loop(method, runs, network, recipe, threat, teachers or [{}] * len(runs), torch.device(device))
+    how = (network, recipe, threat, teachers or [{}] * len(runs), torch.device(device))
+    loop = Loop(method, runs, *how)
     if checkpoint and checkpoint.exists():
-        loop.restore(torch.load(checkpoint, weights_only=True))
+        try:
+            loop.restore(torch.load(checkpoint, weights_only=True))
+        except Exception as error:  # whatever a damaged file makes of its reading
+            warnings.warn(f"{checkpoint} cannot be read ({error}); the training starts anew", stacklevel=2)
+            checkpoint.unlink()
+            loop = Loop(method, runs, *how)
     while loop.done < recipe.epochs:
         loop.epoch()
         if checkpoint:
-            beside = checkpoint.with_suffix(".part")
-            torch.save(loop.state(), beside)
-            os.replace(beside, checkpoint)
+            _write(loop.state(), checkpoint)
     return loop.outcomes()
+
+
+def _write(state: Mapping[str, Any], path: Path) -> None:
+    written = io.BytesIO()
+    torch.save(state, written)
+    write_atomically(path, written.getvalue())
 
 
 @dataclass(frozen=True)
 class Searches(Search):
     """The searches of several runs whose rows follow each other: each draws from its own stream.
 
-    A defence that draws by itself is refused by torch: ``generator`` is none.
+    There is no ``generator`` of all: a search draws with :meth:`anywhere` and :meth:`near`.
     """
 
     each: tuple[Search, ...] = ()
@@ -126,8 +138,9 @@ class Searches(Search):
         self, model: Any, x: Tensor, target: Tensor, objective: Objective, start: Tensor, patience: int | None = None
     ) -> Found:
         """Where rows may stop there are soon not as many of each run: then run by run."""
-        if patience is None or self.alone is None:
+        if patience is None:
             return super().ascend(model, x, target, objective, start)
+        assert self.alone
         parts = zip(self.each, *(given.chunk(len(self.each)) for given in (x, target, start)), strict=True)
         networks = map(self.alone, range(len(self.each)))
         return _joint(

@@ -133,7 +133,8 @@ def tightness(model: nn.Module, x: Tensor) -> Tensor:
 
     The radius of the logits over a small box is |J| r, J the Jacobian at x; the bounds' is |W_L| D ... |W_1| r with the
     slopes D of the activations at x, found as the derivative of the bounds at r = 0. The mean over logits of their
-    ratio (Mao et al., ICLR 2024, arXiv:2306.10426, which defines it for linear networks and where they are linear).
+    ratio (Mao et al., ICLR 2024, arXiv:2306.10426, which defines it for linear networks and where they are linear);
+    1 of logits that do not move at all.
     """
     double, x = _doubled(model), x.double()
     with torch.no_grad():
@@ -144,7 +145,7 @@ def tightness(model: nn.Module, x: Tensor) -> Tensor:
     logits = double(x)
     slopes = [torch.autograd.grad(logits[:, k].sum(), x, retain_graph=True)[0] for k in range(logits.shape[1])]
     needed = torch.stack([slope.flatten(1).abs().sum(1) for slope in slopes], 1)
-    return (needed / bound).mean(1)
+    return torch.where(bound > 0, needed / bound, 1.0).mean(1)
 
 
 def _doubled(model: nn.Module) -> nn.Module:

@@ -35,7 +35,7 @@ def problem():
 
 
 def network(rows, generator):
-    return Scaled(MLP(64, [24], rows.classes, generator), [0.3], [0.4], flat=True)
+    return Scaled(MLP(64, [25], rows.classes, generator), [0.3], [0.4], flat=True)
 
 
 def run(method, seed=0, **params):
@@ -130,6 +130,14 @@ def test_a_run_has_the_same_bits_in_any_company(id, norm):
         for r, one in zip(which, trained_at_once(*which), strict=True):
             assert one.bits == alone[r].bits, which
             assert (one.val, one.robust_val, one.passes) == (alone[r].val, alone[r].robust_val, alone[r].passes)
+
+
+def test_a_checkpoint_that_cannot_be_read_is_left_and_the_training_starts_anew(tmp_path):
+    file = tmp_path / "loop.checkpoint"
+    file.write_bytes(b"")
+    with pytest.warns(UserWarning, match="loop.checkpoint cannot be read .*; the training starts anew"):
+        found = trained("standard", checkpoint=file)
+    assert found.bits == trained("standard").bits
 
 
 def test_only_small_networks_are_trained_at_once():

@@ -3,10 +3,13 @@
 from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reference.models.mlp import MLP
 from reference.models.pixels import Scaled
+
+ALIGNED = 16  # floats: 64 bytes
 
 
 def stackable(network: nn.Module) -> bool:
@@ -19,7 +22,8 @@ def abreast(networks: Sequence[nn.Module]) -> Callable[[Tensor], Tensor]:
 
     MLPs behind a scaling, of one shape, are stacked as they are now; gradients reach their own parameters. What a row
     gives does not depend on the company of its network, to the bit, where N is a multiple of 16: torch's matrix kernels
-    choose their path by size and alignment. A network of another kind is taken alone, and is that function itself.
+    choose their path by size and alignment, so hidden layers are filled up to multiples of 16 units, with units that
+    stay zero. A network of another kind is taken alone, and is that function itself.
 
     Raises:
         TypeError: there are several, and one is not an MLP behind a scaling.
@@ -37,7 +41,11 @@ def abreast(networks: Sequence[nn.Module]) -> Callable[[Tensor], Tensor]:
     mean, deviation = (torch.stack([getattr(one, name) for one in networks]) for name in ("mean", "deviation"))
     parameters = [list(one.parameters()) for one in networks]
     stacked = [torch.stack(each) for each in zip(*parameters, strict=True)]
-    layers = list(zip(stacked[::2], stacked[1::2], strict=True))  # weights (R, out, in) and biases (R, out)
+    weights, biases = stacked[::2], stacked[1::2]  # (R, out, in) and (R, out)
+    weights = [weights[0], *(F.pad(w, (0, -w.shape[2] % ALIGNED)) for w in weights[1:])]
+    weights = [*(F.pad(w, (0, 0, 0, -w.shape[1] % ALIGNED)) for w in weights[:-1]), weights[-1]]
+    biases = [*(F.pad(b, (0, -b.shape[1] % ALIGNED)) for b in biases[:-1]), biases[-1]]
+    layers = list(zip(weights, biases, strict=True))
 
     def through(x: Tensor) -> Tensor:
         x = x.unflatten(0, (count, -1))

@@ -1,7 +1,7 @@
 """Adversarial robustness: which defence, trained with which loss, keeps its accuracy when inputs are attacked?
 
 A network is trained once by a defence and kept as an artifact, where the defences that learn from it or combine it
-find it; while it trains, a checkpoint of every epoch lies beside, from which a run that was killed goes on.
+find it; while one of images trains, a checkpoint of every epoch lies beside, from which a run that was killed goes on.
 """
 
 from __future__ import annotations
@@ -97,7 +97,8 @@ def _modules(method: Method) -> list[str]:
 
 
 def group(cells: Sequence[Cell]) -> Iterable[Unit]:
-    """The trials of one defence on one task, of small networks with all seeds; what others need comes first."""
+    """The trials of one defence on one task, of small networks with all seeds; what others need counts as dearer,
+    so that it tends to come first."""
 
     def together(cell: Cell) -> tuple[str, str, int]:
         return (cell.method, cell.task.id, 0 if cell.task.model.kind in SMALL else cell.seed)

@@ -122,7 +122,7 @@ CLAIMS = (
     ),
     Claim(
         "power-law",
-        "At small eps the share of rows that an attack fools grows as a power of eps; the law fits as well after "
+        "That the share of rows which an attack fools grows as a power of eps at small eps fits as well after "
         "adversarial training as after training on the inputs alone.",
         POWER,
         "abstract",

@@ -42,7 +42,7 @@ OF_IMAGES = 128
 DRAWS = 10  # forward passes averaged at each step, against a network that randomises
 COVERING = 20  # restarts in the ball from which everything can be reached: of few features one often ends at a corner
 TIGHT = 100  # test rows whose bounds' tightness is measured
-TRANSFER_STEPS = 40
+TRANSFER_STEPS, TRANSFER_STARTS = 40, 2
 TRANSFERRED = "an attack on the networks that it combines beats the one on itself"
 VALIDATED = {"steps": 10, "step": 0.25}  # the attack on validation rows, of PGD on the margin
 
@@ -130,7 +130,8 @@ def judged(cell: Cell, network: Network, rows: Problem) -> dict[str, float]:
     found = {name: _share(each) for name, each in correct.items()}
     found |= {"robust": _share(robust), "worst_class": worst_class(robust, test.y)}
     found |= {f"robust_at_{size:g}": _share(each) for size, each in curve.items()}
-    found["power_fit"], found["power"] = power_law({size: _share(correct["clean"] & ~curve[size]) for size in SMALL})
+    fitted = power_law({size: _share(correct["clean"] & ~curve[size]) for size in SMALL})
+    found |= dict(zip(("power_fit", "power"), fitted or (), strict=bool(fitted)))
     found |= {f"corrupted_{name}": value for name, value in corrupted(test).items()}
     found["corrupted"] = _mean(value for name, value in found.items() if name.startswith("corrupted_"))
     found |= _certified(test, robust)
@@ -140,7 +141,8 @@ def judged(cell: Cell, network: Network, rows: Problem) -> dict[str, float]:
     found["passes"] = network.passes
     found |= {"val": network.val, "robust_val": network.robust_val}
     if math.isnan(network.val):
-        found |= {"val": _share(val.right()), "robust_val": _share(val.under(pgd_margin, "validation", **VALIDATED))}
+        left = val.under(pgd_margin, "validation", **VALIDATED) & through(val, network.surrogates, threat.eps)
+        found |= {"val": _share(val.right()), "robust_val": _share(left)}
     if cell.seed == 0:
         found |= regions(test) if test.x.shape[1:] == (2, 1, 1) else examples(test)
         if how.autoattack:
@@ -156,10 +158,16 @@ def _sizes(how: Judging) -> dict[str, float]:
 def transfer(
     model: Model, x: Tensor, y: Tensor, *, surrogate: Model, eps: float, norm: str, generator: torch.Generator
 ) -> Tensor:
-    """PGD on the margin of another network, which goes on where that one is fooled; ``model`` is not looked at."""
-    start, step = anywhere(x, eps, norm, generator), 2.5 * eps / TRANSFER_STEPS
-    found = ascend(surrogate, x, y, margin, start, eps=eps, norm=norm, step=step, steps=TRANSFER_STEPS)
-    return found.x
+    """PGD on the margin of another network, which goes on where that one is fooled: of its points one that fools
+    ``model``, where there is one."""
+    found = x.clone()
+    for _ in range(TRANSFER_STARTS):
+        point, step = anywhere(x, eps, norm, generator), 2.5 * eps / TRANSFER_STEPS
+        for _ in range(TRANSFER_STEPS):
+            point = ascend(surrogate, x, y, margin, point, eps=eps, norm=norm, step=step, steps=1).x
+            fooled = ~right(model(point), y)
+            found[fooled] = point[fooled]
+    return found
 
 
 def through(test: Target, surrogates: Sequence[Model], eps: float) -> Tensor:
@@ -275,22 +283,22 @@ def worst_class(correct: Tensor, target: Tensor) -> float:
     return min(_share(correct[target == label]) for label in target.unique())
 
 
-def power_law(errors: Mapping[float, float]) -> tuple[float, float]:
+def power_law(errors: Mapping[float, float]) -> tuple[float, float] | None:
     """How well the errors at these eps lie on a power law, and its exponent: R^2 in logarithms, from 0 to 1.
 
-    Both are 0 where fewer than three errors are above 0.
+    None where fewer than three errors are above 0, or all are the same.
 
     >>> power_law({1.0: 0.01, 2.0: 0.04, 4.0: 0.16})
     (1.0, 2.0)
     """
     known = [(math.log(size), math.log(error)) for size, error in errors.items() if error > 0]
-    if len(known) < 3:
-        return 0.0, 0.0
+    if len(known) < 3 or len({error for _, error in known}) == 1:
+        return None
     x, y = (torch.tensor(each, dtype=torch.float64) for each in zip(*known, strict=True))
     x, y = x - x.mean(), y - y.mean()
     slope = float((x * y).sum() / (x * x).sum())
     rest, all_of_it = float((y - slope * x).square().sum()), float(y.square().sum())
-    return (round(1 - rest / all_of_it, 9) if all_of_it > 0 else 0.0), round(slope, 9)
+    return round(1 - rest / all_of_it, 9), round(slope, 9)
 
 
 def _share(values: Tensor) -> float:

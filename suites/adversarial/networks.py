@@ -7,6 +7,7 @@ import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ from reference.models.preact_resnet import PreActResNet
 from suites.adversarial import SMALL
 
 CODE = (  # whose change makes kept networks others, beside the defence's own
-    *("suites.adversarial.networks", "lossboard.defend", "lossboard.problem", "lossboard.train"),
+    *("suites.adversarial.networks", "lossboard.defend", "lossboard.problem", "lossboard.protocol", "lossboard.train"),
     *("reference.models.mlp", "reference.models.abreast", "reference.models.cnn", "reference.models.preact_resnet"),
     "reference.models.pixels",
     *("kernels.cnn", "kernels.stem", "kernels.pooled_convolution", "kernels.pooling"),
@@ -55,7 +56,7 @@ class Network:
     val: float = math.nan
     robust_val: float = math.nan
     epoch: int = 0
-    surrogates: tuple[Model, ...] = ()  # of a combination: its members, and their mean
+    surrogates: tuple[Model, ...] = ()  # of a combination: its members, and the means of several of them
 
 
 @functools.lru_cache(maxsize=8)
@@ -123,7 +124,9 @@ def _combined(cell: Cell, method: Method, needs: Mapping[str, Network]) -> Netwo
     passes = sum(one.passes for one in needs.values())
     ok = all(one.ok for one in needs.values())
     combination = loop.combined(method, members, cell.params)
-    return Network(combination, ok, "", 0.0, passes, surrogates=(*members.values(), mean(list(members.values()))))
+    own: list[Model] = list(members.values())
+    surrogates = (*own, *(mean(some) for count in range(2, len(own) + 1) for some in combinations(own, count)))
+    return Network(combination, ok, "", 0.0, passes, surrogates=surrogates)
 
 
 def mean(members: Sequence[Model]) -> Model:

@@ -129,3 +129,11 @@ def test_certified_accuracy_never_exceeds_that_under_any_attack(eps):
 def test_a_network_that_is_not_known_is_refused():
     with pytest.raises(TypeError, match="interval bounds of a Bilinear are not known"):
         layers(nn.Bilinear(2, 2, 2))
+
+
+def test_a_saturated_network_has_exact_bounds():
+    """Its logits do not move, and its bounds have no width."""
+    model = MLP(3, [4], 2, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        model.layers[0].bias.fill_(1e4)
+    torch.testing.assert_close(tightness(model, torch.rand(2, 3)), torch.ones(2, dtype=torch.float64))
