@@ -57,7 +57,8 @@ CLAIMS = (
             "abstract",
             beside(id, "trades", "robust", "clean", on=IMAGES),
             "The abstract claims it of the family; which tau was used is not confirmed. Networks, data and the number "
-            "of steps are much smaller here.",
+            "of steps are much smaller here"
+            + ("." if tau in ("0", "0.5", "1") else ", and with a bounded loss networks hardly learn in so few."),
         )
         for tau, id in TAUS.items()
     ),
