@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".safetensors"
 NAME = "[a-z0-9][a-z0-9_-]*"
+_place: list[Path] = []  # where they lie within :func:`apart`
 
 
 # eq=False: two tensors compare to a tensor, so artifacts are compared by identity, or by their hash.
@@ -138,7 +139,17 @@ def kept() -> Kept:
 
 def folder() -> Path:
     """Where artifacts lie."""
-    return paths.local() / "artifacts"
+    return _place[-1] if _place else paths.local() / "artifacts"
+
+
+@contextlib.contextmanager
+def apart(place: Path) -> Iterator[None]:
+    """Within, artifacts lie in this folder, and those that this machine keeps are not looked at."""
+    _place.append(place)
+    try:
+        yield
+    finally:
+        _place.pop()
 
 
 def canonical(made_of: Mapping[str, Any]) -> str:

@@ -11,11 +11,13 @@ from __future__ import annotations
 import functools
 import math
 import random
+import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 
-from lossboard import records
+from lossboard import artifacts, paths, records
 from lossboard.environment import Provenance
 from lossboard.errors import UsageError
 from lossboard.pools import Pool, WorkerDied
@@ -32,16 +34,18 @@ CERTAIN = 0.999  # a method whose numbers are true is told otherwise once in a t
 def reproduce(
     suite: Suite, found: Sequence[Record], provenance: Provenance, pool: Pool, jobs: int
 ) -> Iterator[Reproduction]:
-    """Measure the cells of these records again, each alone in its unit.
+    """Measure the cells of these records again, each alone in its unit. What is trained for them is trained again.
 
     Raises:
         UsageError: a record is of a task that the suite no longer pins, or a worker died.
     """
     own = cells(suite, found)
     theirs = dict(zip((cell.key for cell in own), found, strict=True))
+    paths.local().mkdir(parents=True, exist_ok=True)
     try:
-        for again in pool(functools.partial(_again, suite.name), own, jobs):
-            yield compared(suite, theirs[again.key], again, provenance.env)
+        with tempfile.TemporaryDirectory(prefix="again-", dir=paths.local(), ignore_cleanup_errors=True) as place:
+            for again in pool(functools.partial(_again, suite.name, Path(place)), own, jobs):
+                yield compared(suite, theirs[again.key], again, provenance.env)
     except WorkerDied as death:
         raise UsageError(f"a worker process died ({death}); reproduce fewer cells at a time, with --sample") from death
 
@@ -65,8 +69,9 @@ def _cell(suite: Suite, record: Record) -> Cell:
     return Cell(record.method, task, record.seed, record.trial, MappingProxyType(dict(record.params)))
 
 
-def _again(suite: str, cell: Cell) -> Record:
-    (found,) = measured(suite, Unit((cell,), 0.0))
+def _again(suite: str, place: Path, cell: Cell) -> Record:
+    with artifacts.apart(place):
+        (found,) = measured(suite, Unit((cell,), 0.0))
     return found
 
 

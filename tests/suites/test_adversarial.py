@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import suites.adversarial as adversarial
-from lossboard import artifacts, board, defend, environment, protocol, run, sources
+from lossboard import artifacts, board, defend, environment, protocol, reproduction, run, sources
 from lossboard.data import Dataset, load
 from lossboard.data.made import PLANE_HALF
 from lossboard.entries import entries_of, remarks
@@ -29,6 +29,7 @@ METHODS = run.suite_methods(SUITE)
 QUICK = SUITE.track("quick")
 GOLDEN = Path(__file__).parent / "golden_adversarial.toml"
 CONTEXT = run.Context(METHODS, load)
+FOLDER = artifacts.folder
 
 
 @pytest.fixture(autouse=True)
@@ -243,6 +244,21 @@ def measured(where: protocol.Cell) -> Record:
     (found,) = adversarial.run(protocol.Unit((where,), 1.0), CONTEXT)
     assert found.status == "ok"
     return found
+
+
+def test_what_is_reproduced_is_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though its network is kept."""
+    epoch, trained = defend.Loop.epoch, list[int]()
+    monkeypatch.setattr(defend.Loop, "epoch", lambda loop: trained.append(loop.done) or epoch(loop))
+    monkeypatch.setattr(artifacts, "folder", FOLDER)
+    monkeypatch.setattr("lossboard.paths.local", lambda: tmp_path)
+    where = cell("standard", short(PLANE))
+    assert measured(where).bits == measured(where).bits
+    assert trained == [0, 1]
+    again = reproduction._again("adversarial", tmp_path / "again", where)
+    assert trained == [0, 1, 0, 1]
+    assert again.bits == measured(where).bits
+    assert len(trained) == 4
 
 
 @pytest.mark.parametrize("id", ["ibp", "crossmax"])
