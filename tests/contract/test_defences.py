@@ -7,9 +7,13 @@ import torch
 from attacked import EPS, held_out, seeded, trained
 from latex2mathml.converter import convert
 
+from lossboard.defend import Searches
 from reference.attacks.search import Search
 from reference.bounds import worst
 from reference.methods import catalogue, find, named, supply
+from reference.models.abreast import abreast
+from reference.models.mlp import MLP
+from reference.models.pixels import Scaled
 
 DEFENCES = catalogue("defence")
 TRAINED = {id: m for id, m in DEFENCES.items() if not m.combines}
@@ -106,6 +110,23 @@ def test_hyperparameters_matter(method):
     for name, allowed in method.search.items():
         ends = [values(method, target, made, other, **{name: end})[0] for end in (allowed.low, allowed.high)]
         assert name in hooks or any(not torch.allclose(end, base) for end in ends), name
+
+
+@pytest.mark.parametrize(("method", "norm"), SEARCHING)
+def test_the_inner_search_of_several_networks_is_that_of_each(method, norm):
+    """Their rows come together, and each draws from its own stream: with ``search.anywhere`` and ``search.near``."""
+    x, target = held_out(32)
+    models = [Scaled(MLP(64, [16], 10, seeded(r)), [0.3], [0.4], flat=True) for r in (0, 1)]
+    own = supply(named(method.inner), method.defaults)
+    each = [[Search(EPS[norm], EPS[norm] / 4, 4, seeded(r), norm) for r in (3, 4)] for _ in range(2)]
+    alone = [
+        method.inner(abreast([model]), rows, labels, search, **own)
+        for model, rows, labels, search in zip(models, x.chunk(2), target.chunk(2), each[0], strict=True)
+    ]
+    together = Searches.of(each[1], lambda r: abreast([models[r]]))
+    found = method.inner(abreast(models), x, target, together, **own)
+    assert torch.equal(found.x, torch.cat([one.x for one in alone]))
+    assert torch.equal(found.right_steps, torch.cat([one.right_steps for one in alone]))
 
 
 @pytest.mark.parametrize(("method", "norm"), SEARCHING)
