@@ -88,7 +88,7 @@ def figures(
         _means(track, ranked, default, colours),
         *(_levels(track, ranked, colours, control) if suite.metrics.scale == "percent" else []),
         *([] if tuned.scale.smaller else _calibration(track, ranked, measures, suite, colours, tuned.scale)),
-        *([] if suite.alone else _cost(track, ranked, measures, colours, tuned.scale)),
+        *([] if suite.alone else _cost(track, ranked, measures, suite, colours, tuned.scale)),
         ranks(track, ranked, colours),
         *_critical(track, tuned, colours),
     ]
@@ -278,13 +278,19 @@ def _calibration(
 
 
 def _cost(
-    track: Track, ranked: Sequence[Row], measures: Measures, colours: Mapping[str, str], scale: Scale
+    track: Track, ranked: Sequence[Row], measures: Measures, suite: Suite, colours: Mapping[str, str], scale: Scale
 ) -> list[Figure]:
-    known = [row for row in ranked if measures.get(row.method, {}).get("seconds", 0) > 0]
-    points = [(row, float(f"{measures[row.method]['seconds']:.4g}")) for row in known]
+    """Against ``passes`` where a suite counts them: what they take does not depend on what ran beside."""
+    key = "passes" if "passes" in suite.metrics.columns else "seconds"
+    known = [row for row in ranked if measures.get(row.method, {}).get(key, 0) > 0]
+    points = [(row, float(f"{measures[row.method][key]:.4g}")) for row in known]
     caption = "Processor seconds of one training run, mean over the tuned trials, on the machines of the records."
-    label = f"Score of {len(points)} methods against the processor seconds of a run"
-    axes = ("processor seconds of a run (log scale)", True)
+    what = "processor seconds of a run"
+    if key == "passes":
+        words = suite.metrics.columns[key]
+        caption, what = f"{words[0].upper()}{words[1:]}: means over the tuned trials.", "passes of a training row"
+    label = f"Score of {len(points)} methods against the {what}"
+    axes = (f"{what}, log scale", True)
     return _scatter(track, "cost", "Score and cost", label, caption, points, axes, colours, scale)
 
 

@@ -82,13 +82,24 @@ UNITS = {  # what the name of a metric ends with -> steps of its unit
     "_s": (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9)),
     "_bytes": (("GiB", 2.0**30), ("MiB", 2.0**20), ("KiB", 2.0**10), ("B", 1.0)),
 }
+PLAIN = {
+    "_bits": "{:.2f}",
+    "passes": "{:,.0f}",
+    "ratio": "{:.1f}",
+    "power": "{:.2f}",
+    "nll": "{:.3f}",
+    "perplexity": "{:.2f}",
+}  # what is no share
 
 
 def metric(value: float, name: str) -> str:
-    """A metric in the unit that its name ends with; errors in powers of ten, other shares in percent without the sign.
+    """A metric in the unit that its name ends with; errors in powers of ten, counts as they are, other shares in percent
+    without the sign.
 
     >>> metric(0.00213, "forward_s"), metric(3 * 2**20, "extra_bytes"), metric(2.5e-7, "error"), metric(0.125, "ece")
     ('2.13 ms', '3 MiB', '2.5e-07', '12.5')
+    >>> metric(4.25, "weight_bits"), metric(125.3, "passes"), metric(7.91, "ratio")
+    ('4.25', '125', '7.9')
     """
     for ending, steps in UNITS.items():
         if name.endswith(ending):
@@ -96,6 +107,9 @@ def metric(value: float, name: str) -> str:
             return f"{value / size:.3g} {unit}"
     if name.endswith("error"):
         return f"{value:.1e}"
+    for ending, form in PLAIN.items():
+        if name.endswith(ending):
+            return form.format(value)
     return f"{100 * value:.1f}" + (" %" if name.endswith("_share") else "")
 
 
