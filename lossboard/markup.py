@@ -93,7 +93,7 @@ PLAIN = {
 
 
 def metric(value: float, name: str) -> str:
-    """A metric in the unit that its name ends with; errors in powers of ten, counts as they are, other shares in percent
+    """A metric in the unit that its name ends with; errors in powers of ten, counts as they are, shares in percent
     without the sign.
 
     >>> metric(0.00213, "forward_s"), metric(3 * 2**20, "extra_bytes"), metric(2.5e-7, "error"), metric(0.125, "ece")
