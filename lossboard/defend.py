@@ -151,6 +151,17 @@ class Searches(Search):
         )
 
 
+@dataclass(frozen=True)
+class Batch:
+    """The rows of a step, one run after the other: inputs (R N, ...), targets (R N,), and what was found beside."""
+
+    x: Tensor
+    target: Tensor
+    eps: float
+    found: Found | None
+    told: Mapping[str, Sequence[Any]]  # name -> a value for each run
+
+
 class Loop:
     """Runs at work. After ``restore(state())`` it goes on as if it had not been interrupted."""
 
@@ -217,6 +228,16 @@ class Loop:
 
     def step(self, batches: Sequence[Tensor], progress: float) -> None:
         """One step of descent of each run on these rows of its problem, at this share of the training."""
+        gradients = self._gradients(self._batch(batches, progress))
+        for own, slopes in zip(self.weights, gradients, strict=True):
+            for p, slope in zip(own, slopes, strict=True):
+                p.grad = slope
+            if self.recipe.clip:
+                nn.utils.clip_grad_norm_(own, self.recipe.clip)
+        self.optimizer.step()
+
+    def _batch(self, batches: Sequence[Tensor], progress: float) -> Batch:
+        """These rows, what the search finds beside them, and what a defence may be told of each run."""
         method, each = self.method, list(zip(self.problems, batches, strict=True))
         parts = [one.features[rows] for one, rows in each]
         if self.recipe.augment:
@@ -227,57 +248,53 @@ class Loop:
         ramped = min(1.0, progress / self.threat.ramp) if self.threat.ramp else 1.0
         eps = self.threat.eps * (float(method.radius(now)) if method.radius else ramped)
         found = self._search(x, target, eps) if method.inner else None
-        asked = named(method.function)
-        known: dict[str, Sequence[Any]] = {"carried": self.carried, "progress": [now] * len(self.runs)}
+        told: dict[str, Sequence[Any]] = {"progress": [now] * len(self.runs)}
         if found:
-            known["right_steps"] = self._apart(found.right_steps)
+            told["right_steps"] = self._apart(found.right_steps)
         if self.teachers:
             with torch.no_grad():
-                known["accurate"] = self._apart(self.teachers[0](x))
-                known["robust"] = self._apart(self.teachers[1](found.x if found else x))
+                told["accurate"] = self._apart(self.teachers[0](x))
+                told["robust"] = self._apart(self.teachers[1](found.x if found else x))
+        return Batch(x, target, eps, found, told)
+
+    def _gradients(self, batch: Batch) -> list[list[Tensor]]:
+        """Of the parameters of each run, at its weights or where the defence moves them; with what it carries on."""
+        method = self.method
         self.models.train()
+        if not method.weights:
+            gradients, self.carried = self._slopes(batch)
+            return gradients
+        with statistics_kept(self.models):
+            gradients, _ = self._slopes(batch)
+        each = zip(self.weights, gradients, self.hyper, strict=True)
+        moved = [method.weights(own, slopes, **supply(named(method.weights), hyper)) for own, slopes, hyper in each]
+        before = [[p.detach().clone() for p in own] for own in self.weights]
+        self._assign(moved)
+        gradients, self.carried = self._slopes(batch)
+        self._assign(before)
+        return gradients
 
-        def slopes() -> tuple[list[Tensor], list[Tensor]]:
-            """The gradients of all parameters, run after run, and what each run carries on."""
-            network = abreast(list(self.models))
-            makes: dict[str, Callable[[], Sequence[Tensor]]] = {
-                "clean": lambda: self._apart(self._forward(network, x)),
-                "adversarial": lambda: self._apart(self._forward(network, found.x)),  # type: ignore[union-attr]  # inner=
-                "worst": lambda: self._worst(x, target, eps),
-            }
-            made = known | {name: makes[name]() for name in makes if name in asked}
-            total, carried = torch.zeros((), device=self.device), []
-            for r, y in enumerate(self._apart(target)):
-                given = self.hyper[r] | {name: values[r] for name, values in made.items()}
-                result = method.function(y, **supply(asked, given))
-                values, kept = result if method.carried else (result, self.carried[r])
-                if values.shape != y.shape:
-                    raise MethodError(
-                        f"defence '{method.id}' returned shape {tuple(values.shape)}, expected {(len(y),)}"
-                    )
-                total = total + values.mean()
-                carried.append(kept)
-            return list(torch.autograd.grad(total, [p for own in self.weights for p in own])), carried
-
-        if method.weights:
-            with statistics_kept(self.models):
-                gradients, _ = slopes()
-            moved, ahead = list[Tensor](), iter(gradients)
-            for own, hyper in zip(self.weights, self.hyper, strict=True):
-                moved += method.weights(own, [next(ahead) for _ in own], **supply(named(method.weights), hyper))
-            before = [p.detach().clone() for own in self.weights for p in own]
-            self._assign(moved)
-            gradients, self.carried = slopes()
-            self._assign(before)
-        else:
-            gradients, self.carried = slopes()
-        ahead = iter(gradients)
-        for own in self.weights:
-            for p in own:
-                p.grad = next(ahead)
-            if self.recipe.clip:
-                nn.utils.clip_grad_norm_(own, self.recipe.clip)
-        self.optimizer.step()
+    def _slopes(self, batch: Batch) -> tuple[list[list[Tensor]], list[Tensor]]:
+        """The gradients of the parameters of each run as they are, and what each run carries on."""
+        method, asked, network = self.method, named(self.method.function), abreast(list(self.models))
+        makes: dict[str, Callable[[], Sequence[Tensor]]] = {
+            "clean": lambda: self._apart(self._forward(network, batch.x)),
+            "adversarial": lambda: self._apart(self._forward(network, batch.found.x)),  # type: ignore[union-attr]
+            "worst": lambda: self._worst(batch.x, batch.target, batch.eps),
+        }
+        made = {**batch.told, "carried": self.carried, **{name: makes[name]() for name in makes if name in asked}}
+        total, carried = torch.zeros((), device=self.device), []
+        for r, target in enumerate(self._apart(batch.target)):
+            given = self.hyper[r] | {name: values[r] for name, values in made.items()}
+            result = method.function(target, **supply(asked, given))
+            values, kept = result if method.carried else (result, self.carried[r])
+            if values.shape != target.shape:
+                said = f"returned shape {tuple(values.shape)}, expected {tuple(target.shape)}"
+                raise MethodError(f"defence '{method.id}' {said}")
+            total = total + values.mean()
+            carried.append(kept)
+        slopes = iter(torch.autograd.grad(total, list(self.models.parameters())))
+        return [[next(slopes) for _ in own] for own in self.weights], carried
 
     def _search(self, x: Tensor, target: Tensor, eps: float) -> Found:
         """What the inner search finds, with the networks in evaluation mode and no gradients of their parameters."""
@@ -323,9 +340,10 @@ class Loop:
         return rows.chunk(len(self.runs))
 
     @torch.no_grad()
-    def _assign(self, values: Sequence[Tensor]) -> None:
-        for p, value in zip(self.models.parameters(), values, strict=True):
-            p.copy_(value)
+    def _assign(self, values: Sequence[Sequence[Tensor]]) -> None:
+        for own, each in zip(self.weights, values, strict=True):
+            for p, value in zip(own, each, strict=True):
+                p.copy_(value)
 
     @torch.no_grad()
     def _validated(self) -> tuple[list[float], list[float]]:
