@@ -130,8 +130,8 @@ def judged(cell: Cell, network: Network, rows: Problem) -> dict[str, float]:
     found = {name: _share(each) for name, each in correct.items()}
     found |= {"robust": _share(robust), "worst_class": worst_class(robust, test.y)}
     found |= {f"robust_at_{size:g}": _share(each) for size, each in curve.items()}
-    fitted = power_law({size: _share(correct["clean"] & ~curve[size]) for size in SMALL})
-    found |= dict(zip(("power_fit", "power"), fitted or (), strict=bool(fitted)))
+    if fitted := power_law({size: _share(correct["clean"] & ~curve[size]) for size in SMALL}):
+        found["power_fit"], found["power"] = fitted
     found |= {f"corrupted_{name}": value for name, value in corrupted(test).items()}
     found["corrupted"] = _mean(value for name, value in found.items() if name.startswith("corrupted_"))
     found |= _certified(test, robust)

@@ -319,6 +319,28 @@ def test_a_combination_that_hides_its_members_is_flagged() -> None:
     assert "an attack on the networks that it combines" in adversarial.remark(found)
 
 
+def test_an_attack_on_another_network_keeps_the_point_that_fools_this_one() -> None:
+    """Also one that it passes by: the model is wrong within a thin shell around each input, and nowhere else."""
+    where = cell("standard", short(PLANE))
+    surrogate, rows = networks.network(where, CONTEXT).model, networks.problem(where.task, 0, load)
+    x, y = rows.features[rows.test[:50]], rows.labels[rows.test[:50]]
+    eps, own = 0.1, torch.eye(rows.classes)[y]
+
+    def model(at: Tensor) -> Tensor:
+        length = (at - x).flatten(1).abs().amax(1)
+        shell = (length > 0.9 * eps) & (length < eps - 1e-4)
+        return torch.where(shell[:, None], -own, own)
+
+    how: dict[str, Any] = {"surrogate": surrogate, "eps": eps, "norm": "linf"}
+    found = judging.transfer(model, x, y, generator=torch.Generator().manual_seed(0), **how)
+    assert (found - x).abs().max() <= eps + 1e-6
+    assert found.min() >= 0
+    assert found.max() <= 1
+    fooled = model(found).argmax(1) != y
+    assert fooled.float().mean() > 0.5
+    assert torch.equal(found[~fooled], x[~fooled])
+
+
 def test_what_is_unreliable_is_said_on_the_board() -> None:
     header = Header("adversarial", METHODS["at"].module, "", None, False, {}, {}, "2026-01-01T00:00:00Z", "x")
     made = replace(header, source=sources.source(METHODS["at"].module) or "")
