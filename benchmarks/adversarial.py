@@ -36,9 +36,10 @@ from torch import Tensor, nn
 from benchmarks.images import Plain
 from kernels.cnn import FastCNN
 from lossboard.data import load
-from lossboard.defend import Loop, Threat, defend
+from lossboard.defend import Loop, defend
 from lossboard.problem import Problem, Run, divided, scaled, stream
 from lossboard.protocol import Recipe, Split
+from lossboard.threat import Threat
 from lossboard.train import one_thread
 from reference.attacks.apgd import apgd_ce
 from reference.attacks.objectives import right

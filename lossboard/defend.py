@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from lossboard.problem import Problem, Run, fingerprint
 from lossboard.protocol import Recipe
 from lossboard.records import write_atomically
+from lossboard.threat import Threat
 from lossboard.train import augmented, batch_size, one_thread, statistics_kept
 from reference.attacks.ascent import Found, Objective, frozen
 from reference.attacks.objectives import margin, right
@@ -35,24 +36,6 @@ from reference.models.abreast import abreast, stackable
 ATTACKED = 256  # validation images attacked at once
 TRIED, TRY = 10, 0.25  # steps of the attack on validation rows, and the size of one as a share of eps
 ALIGNED = 16  # small networks see multiples of so many rows
-
-
-@dataclass(frozen=True)
-class Threat:
-    """What an attack may do, and how a defence looks for it while it trains.
-
-    ``step`` is a share of eps. Over the share ``ramp`` of the training eps grows in a line from 0, for defences that do
-    not say themselves at what radius they train: at a large eps a network may otherwise never begin to learn.
-    ``precision`` "bfloat16" has the search for training inputs, and nothing else, run the
-    network in mixed precision.
-    """
-
-    eps: float
-    norm: str = "linf"
-    steps: int = 10
-    step: float = 0.25
-    ramp: float = 0.0
-    precision: str = "float32"
 
 
 @dataclass(frozen=True)

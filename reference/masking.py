@@ -16,9 +16,7 @@ from torch import Tensor
 
 from reference.attacks.ascent import frozen, slope
 from reference.attacks.ball import project, steepest
-from reference.attacks.objectives import ce, right
-from reference.attacks.pgd import pgd
-from reference.attacks.square import square
+from reference.attacks.objectives import ce
 
 LEAST = 0.01  # difference of two accuracies that is looked at
 RISES = 0.9  # least share of inputs whose loss rises along its gradient
@@ -110,30 +108,4 @@ def repeatable(model: Any, x: Tensor) -> Check:
     value = float(((one - two).abs().amax(1) > SAME * size).double().mean())
     return Check(
         "repeatable", value, 0.0, "predictions are random: attacks have to average over draws" if value > 0 else ""
-    )
-
-
-def examine(
-    model: Any, x: Tensor, target: Tensor, *, eps: float, generator: torch.Generator, norm: str = "linf"
-) -> tuple[Check, ...]:
-    """All checks, with PGD on cross-entropy and 1,000 queries of the square attack, on images x (N, channels, h, w)."""
-
-    def after(attack: Any, eps: float = eps, **size: float) -> Tensor:
-        x_adv = attack(model, x, target, eps=eps, norm=norm, generator=generator, **size)
-        with torch.no_grad():
-            return right(model(x_adv), target)
-
-    with torch.no_grad():
-        clean = right(model(x), target)
-    few, many = after(pgd, steps=10, step=0.25), after(pgd, steps=100, step=0.05)
-    several = after(pgd, steps=10, step=0.25, restarts=5)
-    covering = 1.0 if norm == "linf" else math.sqrt(x[0].numel())
-    sizes = {size: float(after(pgd, size, steps=100, step=0.05).double().mean()) for size in (2 * eps, covering)}
-    return (
-        more_steps(few, many),
-        more_restarts(few, several),
-        black_box(after(square, queries=1000), many),
-        vanishes({0.0: float(clean.double().mean()), eps: float(many.double().mean()), **sizes}),
-        along_gradient(model, x, target, eps=eps, norm=norm),
-        repeatable(model, x),
     )

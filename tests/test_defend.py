@@ -9,9 +9,10 @@ from attacked import accuracy, digits, seeded
 from torch.nn.functional import cross_entropy
 
 from lossboard import defend as module
-from lossboard.defend import Loop, Searches, Threat, combined, defend
+from lossboard.defend import Loop, Searches, combined, defend
 from lossboard.problem import Problem, Run
 from lossboard.protocol import Recipe
+from lossboard.threat import Threat
 from reference.attacks.pgd import pgd
 from reference.attacks.search import Search
 from reference.bounds import certified

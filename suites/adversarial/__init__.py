@@ -15,6 +15,7 @@ from lossboard.errors import UsageError
 from lossboard.protocol import Cell, Task, Unit
 from lossboard.records import Record
 from lossboard.run import Context
+from lossboard.threat import Threat
 from reference.methods import Method, catalogue, find
 
 LOSSES = ("gce", "sqen", "poly1", "focal")  # adversarial training with these for cross-entropy, too
@@ -24,28 +25,6 @@ BOXED = "linf-only"  # a tag: what trains with bounds on a box
 SMALL = ("mlp",)  # kinds of networks that are trained many at once, on processors
 SECONDS = {"mlp": 2.2e-6, "cnn": 50e-6, "preact_resnet18": 20e-3}  # a forward and backward pass of a row, on one core
 OUTRIGHT_S = {"mlp": 0.25, "cnn": 0.4, "preact_resnet18": 10.0}  # of a record, whatever its rows
-
-
-@dataclass(frozen=True)
-class Threat:
-    """What an attack may change, and how a defence looks for such changes while it trains.
-
-    ``norm`` is "linf" or "l2". ``step`` is a share of eps. Over the share ``ramp`` of the training eps grows in a line
-    from 0: at a large eps a network may otherwise never begin to learn.
-    """
-
-    eps: float
-    norm: str = "linf"
-    steps: int = 10
-    step: float = 0.25
-    ramp: float = 0.0
-    precision: str = "float32"  # of the search for training inputs
-
-    def __post_init__(self) -> None:
-        if self.norm not in ("linf", "l2") or self.precision not in ("float32", "bfloat16"):
-            raise UsageError(f"norm = '{self.norm}', precision = '{self.precision}': linf or l2, float32 or bfloat16")
-        if self.eps <= 0 or self.steps < 1 or self.step <= 0 or not 0 <= self.ramp <= 1:
-            raise UsageError("eps and step above 0, steps at least 1, ramp a share")
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from lossboard.problem import Problem, stream
 from lossboard.protocol import Cell
 from lossboard.records import Record
 from lossboard.run import Context, recorded
+from lossboard.threat import Threat
 from lossboard.train import one_thread
 from reference import masking
 from reference.attacks.apgd import apgd_ce, apgd_t
@@ -31,7 +32,7 @@ from reference.attacks.square import square
 from reference.bounds import certified, tightness
 from reference.corruptions import corruptions
 from reference.masking import Check
-from suites.adversarial import Judging, Threat, networks
+from suites.adversarial import Judging, networks
 from suites.adversarial.networks import Model, Network
 from suites.adversarial.pictures import GRID, LEVELS, SHOWN, SIDE, packed
 

@@ -152,8 +152,8 @@ def _networks(
         """The networks of these cells."""
         runs = [Run(rows[i], _params(cells[i], method), (task.dataset, cells[i].seed)) for i in at]
         teachers = [{id: one.model for id, one in needs[i].items() if isinstance(one.model, nn.Module)} for i in at]
-        threat = loop.Threat(**dataclasses.asdict(task.parts["threat"]))
-        how: dict[str, Any] = {"network": functools.partial(_made, task), "recipe": task.recipe, "threat": threat}
+        how: dict[str, Any] = {"network": functools.partial(_made, task), "recipe": task.recipe}
+        how["threat"] = task.parts["threat"]
         if task.model.kind in SMALL:
             yield from map(_tensors, loop.defend(method, runs, teachers=teachers, **how))
             return

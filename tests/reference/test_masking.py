@@ -1,57 +1,10 @@
-"""Checks for masked gradients: what was masked on purpose is flagged, each for its reason; what is honest is not."""
+"""The arithmetic of checks for masked gradients; networks masked on purpose are in tests/suites/test_masked.py."""
 
 import pytest
 import torch
-from attacked import EPS, Lambda, held_out, seeded, trained
+from attacked import seeded
 
 from reference import masking
-
-
-def quantised(model, x):
-    """Six grey levels: the gradient is 0 nearly everywhere."""
-    return model((5 * x).round() / 5)
-
-
-def tiny(model, x):
-    """Logits that cross-entropy in float32 cannot tell apart, and which predict the same."""
-    return 1e-10 * model(x)
-
-
-def huge(model, x):
-    """Logits so far apart that the loss is 0 wherever the prediction is right."""
-    return 1e5 * model(x)
-
-
-def noisy(model, x):
-    return model(x + 0.3 * torch.randn_like(x))
-
-
-def found(model):
-    x, target = held_out(150)
-    return {c.name: c for c in masking.examine(model, x, target, eps=EPS["linf"], generator=seeded())}
-
-
-@pytest.mark.parametrize("robust", [False, True])
-def test_honest_networks_pass_every_check(robust):
-    for check in found(trained(robust)).values():
-        assert not check.suspect, check
-
-
-@pytest.mark.parametrize(
-    ("mask", "fails"),
-    [
-        (quantised, {"along the gradient", "black box", "large eps"}),
-        (tiny, {"along the gradient"}),
-        (huge, {"along the gradient", "black box"}),
-        (noisy, {"repeatable"}),
-    ],
-)
-def test_masked_networks_are_flagged(mask, fails):
-    torch.manual_seed(0)
-    checks = found(Lambda(mask, trained()))
-    assert fails <= {name for name, check in checks.items() if check.suspect}, checks
-    for check in checks.values():
-        assert (check.reason != "") is check.suspect
 
 
 def bits(*runs):
