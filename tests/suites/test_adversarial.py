@@ -78,7 +78,7 @@ def test_a_defence_that_needs_others_is_stale_when_they_change() -> None:
 def test_bounds_of_a_box_stay_out_of_tasks_with_lengths() -> None:
     length = {cell.method for cell in SUITE.cells(SUITE.track("cpu"), METHODS) if cell.task.id == LENGTH.id}
     assert METHODS.keys() - length == {"ibp"}
-    assert [part.name for part in SUITE.track("cpu").divisions] == ["cpu-defence", "cpu-l2"]
+    assert [part.name for part in SUITE.track("cpu").divisions] == ["cpu-linf", "cpu-l2"]
 
 
 def test_units_are_a_defence_and_a_task_and_of_images_a_seed() -> None:
