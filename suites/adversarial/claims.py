@@ -21,9 +21,10 @@ POWER = "Intriguing properties of adversarial examples (Cubuk et al., ICLR works
 
 @dataclass(frozen=True)
 class Under(On):
-    """Tasks whose attacks are bounded in a norm."""
+    """Tasks whose attacks are bounded in a norm; ``called`` is what the datasets have in common."""
 
     norm: str = "linf"
+    called: str = ""
 
     def holds(self, task: Task) -> bool:
         wanted = not self.datasets or task.dataset in self.datasets
@@ -31,13 +32,11 @@ class Under(On):
 
     @property
     def words(self) -> str:
-        return f"attacks bounded in the norm {self.norm}" + (
-            f", on {' and '.join(self.datasets)}" * bool(self.datasets)
-        )
+        return f"attacks bounded in the norm {self.norm}" + f", on {self.called}" * bool(self.called)
 
 
 LINF = Under()
-IMAGES = Under(datasets=("digits", "mnist", "fashion_mnist", "cifar10", "cifar100"))
+IMAGES = Under(datasets=("digits", "mnist", "fashion_mnist", "cifar10", "cifar100"), called="images")
 
 
 def beside(
