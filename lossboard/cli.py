@@ -12,7 +12,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from lossboard.board import Board
     from lossboard.data import Status
+    from lossboard.pools import Pool
     from lossboard.records import Record
     from lossboard.reproduced import Reproduction
     from reference.methods import Method
@@ -358,7 +359,6 @@ def run(
     """Measure every cell of a track that this machine has not measured with this code; end with the board."""
     from lossboard import planning, pools
     from lossboard import run as running
-    from lossboard.environment import provenance
 
     pinned = protocol.load(suite)
     chosen = pinned.track(track)
@@ -381,10 +381,35 @@ def run(
     todo = running.plan(cells, methods, local, machine).todo
     jobs = 1 if pinned.alone else jobs or default_jobs()
 
+    measure = _measurement(pinned, track, methods, hand_over, jobs)
+    if todo:
+        _announce_data(pinned, todo)
+        _warn_uncommitted()
+    if todo and budget_s is None:
+        measure(todo)
+    elif todo and budget_s is not None:
+        later = _within(budget_s, pinned, todo, local, measure, jobs)
+        cells = [cell for cell in cells if cell.key not in later]
+    else:
+        other = " or published" if fill else "; --fresh measures them again"
+        show.console.print(f"all {len(asked):,} cells are done{other}")
+    local = _local(suite)
+    if not fill:
+        _conclude(pinned, chosen, methods, local, wanted, page, {cell.key for cell in asked})
+    _complain(pinned, cells, local)
+
+
+def _measurement(
+    pinned: protocol.Suite, track: str, methods: Mapping[str, Method], hand_over: Pool, jobs: int
+) -> Callable[[list[protocol.Cell]], None]:
+    """What measures cells of a track and shows how far it is."""
+    from lossboard import run as running
+    from lossboard.environment import provenance
+
     def measure(part: list[protocol.Cell]) -> None:
-        cost = sum(unit.cost for unit in running.suite_module(suite).group(part))
+        cost = sum(unit.cost for unit in running.suite_module(pinned.name).group(part))
         said = provenance(pinned.alone)
-        with show.progress(f"{suite} {track}", len(part), cost) as report:
+        with show.progress(f"{pinned.name} {track}", len(part), cost) as report:
             done = running.execute(
                 pinned, part, methods=methods, provenance=said, pool=hand_over, jobs=jobs, report=report
             )
@@ -393,26 +418,27 @@ def run(
             f"{done.cells:,} cells in {show.duration(done.seconds)} with {_processes(jobs)} ({rate:.1f} a second)"
         )
 
-    if todo:
-        _announce_data(pinned, todo)
-        _warn_uncommitted()
-    if todo and budget_s is None:
-        measure(todo)
-    elif todo and budget_s is not None:
-        each = planning.seconds(pinned, todo, [*local, *_published(suite)])
-        left = planning.spend(budget_s, planning.seed_blocks(todo, each), measure, jobs)
-        if left:
-            later = {cell.key for block in left for cell in block.cells}
-            cells = [cell for cell in cells if cell.key not in later]
-            wait = show.duration(sum(block.seconds for block in left) / jobs)
-            show.console.print(f"left for another time: {len(later):,} cells, about {wait}")
-    else:
-        other = " or published" if fill else "; --fresh measures them again"
-        show.console.print(f"all {len(asked):,} cells are done{other}")
-    local = _local(suite)
-    if not fill:
-        _conclude(pinned, chosen, methods, local, wanted, page, {cell.key for cell in asked})
-    _complain(pinned, cells, local)
+    return measure
+
+
+def _within(
+    budget_s: float,
+    pinned: protocol.Suite,
+    todo: list[protocol.Cell],
+    local: Sequence[records.Record],
+    measure: Callable[[list[protocol.Cell]], None],
+    jobs: int,
+) -> set[tuple[str, str, int, int]]:
+    """Measure what a budget of time is enough for; the keys of cells that are left."""
+    from lossboard import planning
+
+    each = planning.seconds(pinned, todo, [*local, *_published(pinned.name)])
+    left = planning.spend(budget_s, planning.seed_blocks(todo, each), measure, jobs)
+    later = {cell.key for block in left for cell in block.cells}
+    if left:
+        wait = show.duration(sum(block.seconds for block in left) / jobs)
+        show.console.print(f"left for another time: {len(later):,} cells, about {wait}")
+    return later
 
 
 def _warn_uncommitted() -> None:
