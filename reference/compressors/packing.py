@@ -213,7 +213,8 @@ def decode(file: bytes) -> dict[str, Packed | Tensor]:
     """What :func:`encode` wrote.
 
     Raises:
-        ValueError: the file is cut short, too long, or its first line is none of ours.
+        ValueError: the file is cut short or too long, or its first line is no JSON or has an unknown kind.
+        KeyError: the first line lacks what belongs to a kind.
     """
     first, _, rest = file.partition(b"\n")
     reader, found = Reader(rest), dict[str, Packed | Tensor]()

@@ -142,7 +142,7 @@ def front(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
 
 
 def _layers(track: Track, name: str, tasks: Sequence[Task], entries: Entries, ranked: Sequence[str]) -> list[Figure]:
-    """Bits or zeros of every layer, of the methods that do not treat all layers alike."""
+    """Bits or zeros of every layer, of each ranked method."""
     task = tasks[len(tasks) // 2]
     setting: Setting = task.parts["setting"]
     prefix, what = ("bits", "bits a weight, with scales") if setting.bits else ("zeros", "share of zeros (%)")
@@ -152,7 +152,9 @@ def _layers(track: Track, name: str, tasks: Sequence[Task], entries: Entries, ra
         layers = {key: value for key, value in sorted(entry.metrics.items()) if key.removeprefix(prefix).isdigit()}
         for key, value in layers.items():
             shown = value if setting.bits else 100 * value
-            rows.append({"method": entry.method, "layer": int(key[-2:]), "value": float(f"{shown:.3g}")})
+            rows.append(
+                {"method": entry.method, "layer": int(key.removeprefix(prefix)), "value": float(f"{shown:.3g}")}
+            )
     if len({row["layer"] for row in rows}) < 2:
         return []
     rows = [row | {"told": f"{row['value']:g}"} for row in rows]

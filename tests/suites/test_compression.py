@@ -181,14 +181,31 @@ def test_products_of_a_convolution_count_for_every_pixel() -> None:
     assert judging.flops(subject.network, subject.calibration) == wanted
 
 
-def test_the_network_that_is_judged_is_the_one_in_the_file() -> None:
-    """A compressor that returns what cannot be written as it is: what is read counts."""
+def test_the_network_that_is_judged_is_the_one_in_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a file that is read as nothing but zeros the record is of such a network, whatever the compressor returned."""
+    one = cell("rtn", "digits/mlp-ce-int2")
+    sizes = {name: value.shape for name, value in networks.subject(one.task, 0, load).network.named_parameters()}
+    assert judged(one).metrics["accuracy"] > 0.5
+    monkeypatch.setattr(packing, "decode", lambda file: {name: torch.zeros(shape) for name, shape in sizes.items()})
+    found = judged(one).metrics
+    assert found["nll"] == pytest.approx(math.log(10))
+    assert found["accuracy"] < 0.2, "the first class, always"
+
+
+def test_a_file_read_again_has_four_values_in_a_row_of_two_bits() -> None:
     one = cell("rtn", "digits/mlp-ce-int2")
     subject = networks.subject(one.task, 0, load)
     found, _ = judging.compressed(one, METHODS["rtn"], subject, subject.network)
     read = packing.unpacked(packing.decode(packing.encode(found)))
-    assert all(len(read[name].unique(dim=1)[0]) for name in read)
-    assert all(len(row.unique()) <= 4 for w in read.values() for row in w), "2 bits a row"
+    assert all(len(row.unique()) <= 4 for w in read.values() for row in w)
+
+
+def test_a_network_of_many_layers_has_a_metric_for_each() -> None:
+    """As many as the largest pinned language model has, and more."""
+    packed = {str(i): packing.sparse(torch.eye(2), torch.eye(2) > 0, torch.Size([2, 2])) for i in range(230)}
+    found = judging.layerwise(packed)
+    assert {"bits01", "bits230", "zeros01", "zeros230"} <= found.keys()
+    assert not [name for name in found if not SUITE.metrics.known(name)]
 
 
 def test_activations_are_rounded_too_and_their_scales_are_counted() -> None:
