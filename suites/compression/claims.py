@@ -107,8 +107,8 @@ CLAIMS = (
         JACKPOT,
         "recalled",
         against("jackpot", ["global_magnitude", "fine_tuned"], NINE_TENTHS),
-        "Of global_magnitude and jackpot both keep the trained weights as they are, and one trains the mask. fine_tuned "
-        "has as many gradients, and trains the weights that are kept.",
+        "Of global_magnitude and jackpot both keep the trained weights as they are, and one trains the mask. "
+        "fine_tuned has as many gradients, and trains the weights that are kept.",
     ),
     Claim(
         "split-of-training",
