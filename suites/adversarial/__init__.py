@@ -24,6 +24,7 @@ SMOOTH = "adv_comp_sum"  # with tau = 1
 BOXED = "linf-only"  # a tag: what trains with bounds on a box
 SMALL = ("mlp",)  # kinds of networks that are trained many at once, on processors
 SECONDS = {"mlp": 2.2e-6, "cnn": 50e-6, "preact_resnet18": 20e-3}  # a forward and backward pass of a row, on one core
+THROUGH = 400  # steps of the attacks through a member of a combination, in all balls
 OUTRIGHT_S = {"mlp": 0.25, "cnn": 0.4, "preact_resnet18": 10.0}  # of a record, whatever its rows
 
 
@@ -88,7 +89,8 @@ def group(cells: Sequence[Cell]) -> Iterable[Unit]:
         own = tuple(found)
         base = known.get(method) or known.get(method.partition("-")[0]) or known[SMOOTH]
         cost = sum(_judged_s(cell.task, cell.seed) for cell in own)
-        cost += 0.0 if base.combines else len(own) * _trained_s(own[0].task, base)
+        more = _combined_s(own[0].task, len(base.needs)) if base.combines else _trained_s(own[0].task, base)
+        cost += len(own) * more
         yield Unit(own, cost=cost * (1.2 if method in needed else 1.0))
 
 
@@ -107,6 +109,11 @@ def _trained_s(task: Task, method: Method) -> float:
     threat: Threat = task.parts["threat"]
     passes = 2.0 + (threat.steps if method.inner else 0) + (threat.steps / 4)  # validation rows are attacked too
     return SECONDS[task.model.kind] * passes * _rows(task)[0] * task.recipe.epochs
+
+
+def _combined_s(task: Task, members: int) -> float:
+    """About how long the attacks through the members of a combination, and the means of some, take."""
+    return SECONDS[task.model.kind] * _rows(task)[1] * THROUGH * (2**members - 1) * members
 
 
 def _judged_s(task: Task, seed: int) -> float:

@@ -124,10 +124,11 @@ def judged(cell: Cell, network: Network, rows: Problem) -> dict[str, float]:
     checks = [*checked(test.only(slice(how.checked)), how, correct["square"][: how.checked]), repeats]
     if network.surrogates:
         checks.append(masking.gained("transfer", correct["transfer"], correct["apgd"], TRANSFERRED))
-    curve = {}
+    curve, still = {}, correct["clean"]
     for size in SIZES:
         curve[size] = test.under(pgd_margin, "curve", size * threat.eps, **_sizes(how))
-        curve[size] &= through(test, network.surrogates, size * threat.eps)
+        if network.surrogates:  # what fooled it in a smaller ball does in this one
+            curve[size] = still = through(test, network.surrogates, size * threat.eps, curve[size] & still)
     found = {name: _share(each) for name, each in correct.items()}
     found |= {"robust": _share(robust), "worst_class": worst_class(robust, test.y)}
     found |= {f"robust_at_{size:g}": _share(each) for size, each in curve.items()}
@@ -142,7 +143,7 @@ def judged(cell: Cell, network: Network, rows: Problem) -> dict[str, float]:
     found["passes"] = network.passes
     found |= {"val": network.val, "robust_val": network.robust_val}
     if math.isnan(network.val):
-        left = val.under(pgd_margin, "validation", **VALIDATED) & through(val, network.surrogates, threat.eps)
+        left = through(val, network.surrogates, threat.eps, val.under(pgd_margin, "validation", **VALIDATED))
         found |= {"val": _share(val.right()), "robust_val": _share(left)}
     if cell.seed == 0:
         found |= regions(test) if test.x.shape[1:] == (2, 1, 1) else examples(test)
@@ -171,12 +172,15 @@ def transfer(
     return found
 
 
-def through(test: Target, surrogates: Sequence[Model], eps: float) -> Tensor:
-    """Whether each row is still right under attacks on every one of these other networks within eps: (N,), bool."""
-    right_under = torch.ones_like(test.y, dtype=torch.bool)
+def through(test: Target, surrogates: Sequence[Model], eps: float, among: Tensor) -> Tensor:
+    """Which of the rows ``among`` all, (N,), are still right under attacks on every one of these other networks within
+    eps: (N,), bool. What one attack has fooled is not attacked again."""
+    still = among.clone()
     for one in surrogates:
-        right_under &= test.under(functools.partial(transfer, surrogate=one), "transfer", eps)
-    return right_under
+        rows = still.nonzero()[:, 0]
+        if len(rows):
+            still[rows] = test.only(rows).under(functools.partial(transfer, surrogate=one), "transfer", eps)
+    return still
 
 
 def attacked(test: Target, how: Judging, surrogates: Sequence[Model]) -> dict[str, Tensor]:
@@ -188,13 +192,14 @@ def attacked(test: Target, how: Judging, surrogates: Sequence[Model]) -> dict[st
     both = first.clone()
     if len(left):
         both[left] = test.only(left).under(apgd_t, "apgd_t", targets=how.targets, **auto)
+    clean = test.right()
     return {
-        "clean": test.right(),
+        "clean": clean,
         "fgsm": test.under(fgsm, "fgsm"),
         "pgd": test.under(pgd, "pgd", **_sizes(how), **averaged),
         "apgd": both,
         "square": test.under(square, "square", queries=how.queries),
-        **({"transfer": through(test, surrogates, test.threat.eps)} if surrogates else {}),
+        **({"transfer": through(test, surrogates, test.threat.eps, clean)} if surrogates else {}),
     }
 
 
