@@ -144,6 +144,14 @@ CLAIMS = (
         "Where one layer has nearly all weights there is nothing to move.",
     ),
     Claim(
+        "search-over-uniform-shares",
+        "Shares of zeros moved between layers by evolution keep more accuracy than the same share of every layer.",
+        EVOPRESS,
+        "recalled",
+        against("evopress_sparse", ["sparsegpt"], CUT),
+        "Layers with the shares that were chosen are pruned as sparsegpt does.",
+    ),
+    Claim(
         "learned-steps",
         "Steps that are trained with the weights keep more accuracy than steps that follow the weights.",
         LSQ,
