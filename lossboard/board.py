@@ -69,6 +69,11 @@ class Board:
     scale: Scale  # of the scores, which are averaged values
     tunes: bool = True  # whether there is more than a default to choose from
 
+    @property
+    def decides(self) -> bool:
+        """Whether there are seeds enough to tell methods apart."""
+        return len(self.seeds) >= statistics.FEWEST
+
     def json(self) -> dict[str, Any]:
         """For programs: one row a method; scores as the scale averages them. Numbers that do not exist are null."""
         head = {key: getattr(self, key) for key in ("suite", "track", "kind", "metric", "tasks", "seeds")}
