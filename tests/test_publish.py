@@ -191,6 +191,20 @@ def test_the_index_names_every_method_that_may_be_first(root: Path, tmp_path: Pa
     assert re.findall(r'href="noisy/(\w+)\.html"', also) == ["shaky"]
 
 
+def test_a_board_of_few_seeds_names_the_highest_means_and_calls_none_best(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lossboard.statistics.FEWEST", 11)
+    found = invented(("ce", "gce", "mae", "sce", "ldr", "focal", "nce_rce"), range(10))
+    shown = board.build(protocol.load("noisy"), protocol.load("noisy").track("quick"), found)
+    assert not shown.decides
+    index = publish(tmp_path, {"noisy": found}).read_text("utf-8")
+    (best,) = re.findall(r'<p class="best.*?</p>', index, re.DOTALL)
+    assert re.findall(r'href="noisy/(\w+)\.html"', best) == [row.method for row in shown.rows[:5]]
+    assert "10 seeds are too few" in best
+    assert "Tied" not in best
+
+
 def lowered(found: list[Record], method: str, below: float, name: str, spread: float) -> list[Record]:
     """A copy of a method under another name, lower on average, by more or less from seed to seed."""
     made = []
