@@ -77,7 +77,7 @@ def draw_levels(data: Data) -> Any:
     height = HIGH
     named = [row for row in data if row["colour"] != OTHER]
     ends = sorted((row for row in named if row["rate"] == rates[-1]), key=lambda row: -row["score"])
-    places = spread([row["score"] for row in ends], 13 * (high - low) / height)
+    places = spread([row["score"] for row in ends], 13 * (high - low) / height, low)
     labels = [{**row, "at": place} for row, place in zip(ends, places, strict=True)]
     whole, ticks = alt.Scale(domain=[low, high], nice=False), alt.Axis(grid=True, tickCount=6)
     x = alt.X("rate:Q", title=across, axis=alt.Axis(values=rates, format=".0%"))
@@ -352,7 +352,7 @@ def draw_front(data: Data) -> Any:
     for row in sorted((row for row in rows if row["colour"] != OTHER), key=lambda row: row["x"]):
         ends[row["method"]] = row
     named = sorted(ends.values(), key=lambda row: -row["y"])
-    places = [-at for at in spread([(row["y"] - high) * HIGH / (high - low) for row in named], 13)]
+    places = [-at for at in spread([(row["y"] - high) * HIGH / (high - low) for row in named], 13, -HIGH)]
     names = [
         {"name": row["method"], "colour": row["colour"], "x": right, "down": place}
         for row, place in zip(named, places, strict=True)
@@ -436,7 +436,7 @@ def draw_lines(data: Data) -> Any:
     low, high = _ends([row[end] for row in rows for end in ("low", "high")], False)
     last = max(row["x"] for row in rows)
     ends = sorted((row for row in rows if row["x"] == last), key=lambda row: -row["y"])
-    places = spread([row["y"] for row in ends], 13 * (high - low) / HIGH)
+    places = spread([row["y"] for row in ends], 13 * (high - low) / HIGH, low)
     labels = [{**row, "at": place} for row, place in zip(ends, places, strict=True)]
     values = sorted({row["x"] for row in rows})
     wide = alt.Scale(type="log" if log else "linear", nice=False, padding=6)
@@ -581,18 +581,22 @@ def along(paths: Sequence[Sequence[tuple[float, float]]], names: Sequence[str]) 
     return found
 
 
-def spread(wanted: Sequence[float], gap: float) -> list[float]:
-    """The nearest positions (least squares) at least ``gap`` apart, for positions in falling order.
+def spread(wanted: Sequence[float], gap: float, floor: float = -math.inf) -> list[float]:
+    """The nearest positions (least squares) at least ``gap`` apart and none below ``floor``, for positions in falling
+    order.
 
     >>> spread([10.0, 9.0, 2.0], 3)
     [11.0, 8.0, 2.0]
+    >>> spread([1.0, 0.0], 3, floor=0.0)
+    [3.0, 0.0]
     """
     pools: list[list[float]] = []  # of positions with the gaps taken out: falling, so neighbours that rise are merged
     for i, place in enumerate(wanted):
         pools.append([place + i * gap])
         while len(pools) > 1 and _mean(pools[-2]) < _mean(pools[-1]):
             pools[-2:] = [pools[-2] + pools[-1]]
-    flat = [_mean(pool) for pool in pools for _ in pool]
+    lowest = floor + (len(wanted) - 1) * gap
+    flat = [max(_mean(pool), lowest) for pool in pools for _ in pool]
     return [place - i * gap for i, place in enumerate(flat)]
 
 

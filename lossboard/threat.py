@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from lossboard.errors import UsageError
@@ -30,5 +31,5 @@ class Threat:
     def __post_init__(self) -> None:
         if self.norm not in ("linf", "l2") or self.precision not in ("float32", "bfloat16"):
             raise UsageError(f"norm = '{self.norm}', precision = '{self.precision}': linf or l2, float32 or bfloat16")
-        if self.eps <= 0 or self.steps < 1 or self.step <= 0 or not 0 <= self.ramp <= 1:
-            raise UsageError("eps and step above 0, steps at least 1, ramp a share")
+        if not (0 < self.eps < math.inf and 0 < self.step < math.inf and self.steps >= 1 and 0 <= self.ramp <= 1):
+            raise UsageError(f"{self}: eps and step finite and above 0, steps at least 1, ramp a share")

@@ -92,7 +92,16 @@ def test_units_are_a_defence_and_a_task_and_of_images_a_seed() -> None:
         assert unit.cost > 0
 
 
-@pytest.mark.parametrize("wrong", [{"eps": 0.0}, {"eps": 0.1, "norm": "l1"}, {"eps": 0.1, "ramp": 2.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"eps": 0.0},
+        {"eps": float("nan")},
+        {"eps": 0.1, "step": float("inf")},
+        {"eps": 0.1, "norm": "l1"},
+        {"eps": 0.1, "ramp": 2.0},
+    ],
+)
 def test_a_threat_that_cannot_be(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         adversarial.Threat(**wrong)  # type: ignore[arg-type]
@@ -270,6 +279,8 @@ def test_no_attack_leaves_less_than_their_worst_and_bounds_prove_no_more(id: str
     assert ("transfer" in found) is (id == "crossmax")
     assert found["robust"] <= found.get("transfer", 1.0)
     assert found.get("certified", 0.0) <= found["robust"]
+    curve = [found["clean"], *(found[f"robust_at_{size:g}"] for size in judging.SIZES)]
+    assert id == "ibp" or curve == sorted(curve, reverse=True), "what fools a row in a ball does in larger ones"
     assert all(0 <= found[name] <= 1 for name in ("power_fit", "corrupted", "robust_val", "tightness") if name in found)
 
 
@@ -317,6 +328,34 @@ def test_a_combination_that_hides_its_members_is_flagged() -> None:
     found = judging.judged(where, replace(network, model=rounded), rows)
     assert found["transfer"] < found["apgd"]
     assert "an attack on the networks that it combines" in adversarial.remark(found)
+
+
+def test_attacks_through_others_leave_out_what_is_fooled_already() -> None:
+    """Of the rows that are given, and of those the ones that the first of two attacks left."""
+    seen: list[int] = []
+    rows = networks.problem(PLANE, 0, load)
+    x, y = rows.features[rows.test[:40]], rows.labels[rows.test[:40]]
+    own = torch.eye(rows.classes)
+
+    def model(at: Tensor) -> Tensor:  # always right
+        seen.append(len(at))
+        return own[y[: len(at)]]
+
+    among = torch.arange(40) < 30
+    test = judging.Target(model, x, y, PLANE.parts["threat"], lambda name: torch.Generator().manual_seed(0), 1024)
+    surrogate = networks.network(cell("standard", short(PLANE)), CONTEXT).model
+    left = judging.through(test, [surrogate, surrogate], 0.04, among)
+    assert torch.equal(left, among), "nothing fools it"
+    assert set(seen) == {30}
+    fooled = judging.Target(lambda at: -own[y[: len(at)]], x, y, test.threat, test.stream, 1024)
+    calls: list[int] = []
+
+    def noted(at: Tensor) -> Tensor:
+        calls.append(len(at))
+        return surrogate(at)
+
+    assert not judging.through(fooled, [surrogate, noted], 0.04, among).any()
+    assert calls == [], "no row is left for the second"
 
 
 def test_an_attack_on_another_network_keeps_the_point_that_fools_this_one() -> None:
