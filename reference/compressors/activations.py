@@ -4,6 +4,7 @@ No compressor imports this, so no record's source names it: whoever changes it r
 """
 
 import copy
+import math
 from collections.abc import Mapping
 
 import torch
@@ -25,7 +26,10 @@ def ranges(network: nn.Module, inputs: Tensor, bits: int) -> dict[str, Tensor]:
     seen: dict[str, Tensor] = {}
 
     def keep(name: str, x: Tensor) -> None:
-        seen[name] = x.flatten()[:: -(-x.numel() // MOST)]
+        step = -(-x.numel() // MOST)
+        while math.gcd(step, x.numel()) > 1:  # of channels and columns it would see some alone
+            step += 1
+        seen[name] = x.flatten()[::step]
 
     hooks = [
         layer.register_forward_pre_hook(lambda _, given, name=name: keep(name, given[0]))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Setting:
     """How small a network has to become: ``bits`` a weight on a grid, or the share ``sparsity`` cut, or n of m kept.
 
-    ``group``: so many columns share a scale; 0: a row, an output channel; -1: the whole matrix. ``activations``: what
+    ``group``: so many columns share a scale; 0: a row, an output channel; -1: the whole matrix. ``inputs``: what
     layers are given has so many bits; 0: as it is.
     """
 
@@ -26,17 +26,22 @@ class Setting:
     sparsity: float = 0.0
     n: int = 0
     m: int = 0
-    activations: int = 0
+    inputs: int = 0
 
     def __post_init__(self) -> None:
         if sum((self.bits > 0, self.sparsity > 0, self.m > 0)) != 1:
             raise UsageError(f"{self}: one of bits, sparsity, and n of m")
         if not (self.bits == 0 or 2 <= self.bits <= 8) or not 0 <= self.sparsity < 1 or self.group < -1:
             raise UsageError(f"{self}: 2 to 8 bits, a sparsity in (0, 1), a group of columns (0: a row, -1: all)")
-        if self.activations and not (self.bits and 2 <= self.activations <= 8):
-            raise UsageError(f"{self}: activations of 2 to 8 bits, beside weights in few bits")
+        if self.inputs and not (self.bits and 2 <= self.inputs <= 8):
+            raise UsageError(f"{self}: inputs of 2 to 8 bits, beside weights in few bits")
         if self.m and not 0 < self.n < self.m:
             raise UsageError(f"n = {self.n}, m = {self.m}: 0 < n < m")
+
+    @property
+    def activations(self) -> int:
+        """Bits of what layers are given; 0: as it is."""
+        return self.inputs
 
     @property
     def share(self) -> float:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from reference.compressors import activations
 from reference.compressors.activations import ranges, rounding
 from reference.compressors.folding import folded
 from reference.compressors.grid import Grid, codes, scales
@@ -92,6 +93,17 @@ def test_activations_are_on_so_many_levels_and_near(bits):
     assert torch.equal(inputs_of(model, "layers.1", x), inputs_of(mlp(), "layers.1", x)), (
         "the network itself is as it was"
     )
+
+
+def test_ranges_are_those_of_every_channel(monkeypatch):
+    """Of more values than are looked at, no step through them falls on some channels alone."""
+    monkeypatch.setattr(activations, "MOST", 500)
+    model, x = nn.Sequential(nn.Linear(16, 2)), torch.zeros(1000, 16)  # a step of 32 would see channel 0 alone
+    for channel in range(16):
+        large = x.clone()
+        large[:, channel] = 50.0
+        step, _ = ranges(model, large, 8)["0"]
+        assert float(step) * 255 == pytest.approx(50, rel=0.3), channel
 
 
 @torch.no_grad()

@@ -85,8 +85,8 @@ def test_methods_are_compared_at_equal_settings() -> None:
         ({"bits": 1}, "2 to 8 bits"),
         ({"sparsity": 1.0}, "2 to 8 bits"),
         ({"n": 4, "m": 4}, "0 < n < m"),
-        ({"bits": 4, "activations": 9}, "activations of 2 to 8"),
-        ({"sparsity": 0.5, "activations": 8}, "beside weights in few bits"),
+        ({"bits": 4, "inputs": 9}, "inputs of 2 to 8 bits"),
+        ({"sparsity": 0.5, "inputs": 8}, "beside weights in few bits"),
     ],
 )
 def test_settings_that_are_refused(wrong: dict[str, float], message: str) -> None:
@@ -211,14 +211,14 @@ def test_a_network_of_many_layers_has_a_metric_for_each() -> None:
 def test_activations_are_rounded_too_and_their_scales_are_counted() -> None:
     """Eight bits of both lose next to nothing, four of activations more; whoever is trained learns to live with it."""
     found = {}
-    for setting in (Setting(bits=4), Setting(bits=4, activations=4), Setting(bits=8, activations=8)):
+    for setting in (Setting(bits=4), Setting(bits=4, inputs=4), Setting(bits=8, inputs=8)):
         for method in ("rtn", "qat"):
             one = cell(method, "digits/small-cnn-ce-int3")
             found[method, setting] = judged(dataclasses.replace(one, task=one.task.having(setting=setting))).metrics
     plain, few, eight = (found["rtn", s] for s in dict.fromkeys(setting for _, setting in found))
     assert eight["drop"] <= 2 / round(0.3 * 1797) + 1e-9
     assert few["kl"] > plain["kl"]
-    assert found["qat", Setting(bits=4, activations=4)]["nll"] < few["nll"]
+    assert found["qat", Setting(bits=4, inputs=4)]["nll"] < few["nll"]
     names = '"first.inputs":{"kind":"float32","shape":[2]}'
     assert plain["bytes"] + 4 * (8 + len(names) - 1) < few["bytes"] < plain["bytes"] + 4 * (8 + len(names) + 4)
 
