@@ -5,14 +5,14 @@ from __future__ import annotations
 import heapq
 import math
 import re
+import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from lossboard.errors import UsageError
-from lossboard.protocol import Cell, Suite, suite_module
+from lossboard.protocol import Cell, Suite, Task, suite_module
 from lossboard.records import MEASURED, Key, Record
 
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -23,25 +23,36 @@ UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 def seconds(suite: Suite, cells: Sequence[Cell], known: Iterable[Record]) -> dict[Key, float]:
     """Processor seconds that each cell may take.
 
-    The mean of past records of the same method and task, else of the task. Where there is none, what the suite says of
-    its units, times what the others take of that.
+    The mean of past records of the same method and task; else of the method where data, model and training are the
+    same; else of other methods there. Where there is none, what the suite says of its units, times what the others
+    take of that.
     """
-    mean = _means(known)
+    mean = _means(known, {**suite.tasks, **{cell.task.id: cell.task for cell in cells}})
     said = {c.key: unit.cost / len(unit.cells) for unit in suite_module(suite.name).group(cells) for c in unit.cells}
-    seen = {c.key: mean.get((c.method, c.task.id), mean.get(c.task.id, math.nan)) for c in cells}
-    measured = [key for key, value in seen.items() if not math.isnan(value)]
-    scale = sum(seen[key] for key in measured) / (sum(said[key] for key in measured) or 1.0) if measured else 1.0
+    seen = {c.key: next((mean[like] for like in _likes(c.method, c.task) if like in mean), math.nan) for c in cells}
+    ratios = [value / said[key] for key, value in seen.items() if not math.isnan(value) and said[key]]
+    scale = statistics.median(ratios) if ratios else 1.0
     return {key: value if not math.isnan(value) else said[key] * scale for key, value in seen.items()}
 
 
-def _means(known: Iterable[Record]) -> dict[Any, float]:
-    """(method, task id), and task id -> mean processor seconds."""
-    exact: dict[Any, list[float]] = defaultdict(list)
+def _likes(method: str, task: Task) -> Iterator[tuple[str, ...]]:
+    """What records are of that say how long a method takes on a task, nearest first."""
+    parts = (repr(task.parts.get(part)) for part in ("split", "model", "recipe", "training"))
+    place = (task.dataset, *parts) if task.dataset else (task.id,)  # what a suite makes has a size of its own
+    yield (method, task.id)
+    yield (method, *place)
+    yield (task.id,)
+    yield place
+
+
+def _means(known: Iterable[Record], tasks: Mapping[str, Task]) -> dict[tuple[str, ...], float]:
+    """Mean processor seconds of all records that are of a like."""
+    found: dict[tuple[str, ...], list[float]] = defaultdict(list)
     for record in known:
-        if record.status in MEASURED:
-            exact[record.method, record.id].append(record.seconds)
-            exact[record.id].append(record.seconds)
-    return {key: sum(values) / len(values) for key, values in exact.items()}
+        if record.status in MEASURED and record.id in tasks:
+            for like in set(_likes(record.method, tasks[record.id])):
+                found[like].append(record.seconds)
+    return {like: sum(values) / len(values) for like, values in found.items()}
 
 
 def wall_s(costs: Iterable[float], workers: int) -> float:

@@ -83,11 +83,12 @@ def test_wall_time_is_bounded_by_the_largest_unit_and_the_sum() -> None:
 
 
 def _cells(methods: int, tasks: list[str], seeds: int) -> list[Cell]:
-    """Of tasks that differ in their corruption."""
+    """Of tasks that differ in their corruption, and the dear ones in their data."""
     found = []
     for name in tasks:
         parts = MappingProxyType({"corruption": protocol.Corruption(name)})
-        task = protocol.Task("toy", 1, "constant", "digits", "0" * 12, parts, f"digits/{name}")
+        dataset = "letter" if name == "dear" else "digits"
+        task = protocol.Task("toy", 1, "constant", dataset, "0" * 12, parts, f"{dataset}/{name}")
         found += [Cell(f"m{m}", task, seed, 0, {}) for seed in range(seeds) for m in range(methods)]
     return found
 
@@ -116,7 +117,7 @@ def test_a_budget_buys_whole_seeds_of_all_methods_cheapest_first(truth: float) -
     seen = Counter((cell.task.name, cell.seed) for cell in done)
     assert set(seen.values()) <= {3}, "every method of a seed, or none"
     order = list(dict.fromkeys((cell.task.name, cell.seed) for cell in done))
-    assert order == [(f"digits/{name}", seed) for name in ("cheap", "dear") for seed in range(10)][: len(order)]
+    assert order == [(name, seed) for name in ("digits/cheap", "letter/dear") for seed in range(10)][: len(order)]
     assert len(done) > 0
     assert clock.now <= 60 * max(truth, 1), "more only by as much as the first estimate was wrong"
     if left:
@@ -148,6 +149,10 @@ def test_times_come_from_records_and_else_from_the_suite_in_proportion(
     found = planning.seconds(protocol.load("toy"), cells, own)
     assert {found[c.key] for c in cells if c.task.name.endswith("cheap")} == {3.5}, "the mean of 3 and 4"
     assert {found[c.key] for c in cells if c.task.name.endswith("dear")} == {8 * 3.5 / 2}
+    slow = [run.recorded(c, "ok", {}, seconds=20.0) for c in cells if (c.method, c.task.name) == ("m1", "digits/cheap")]
+    noisy = _cells(3, ["noisy"], 1)  # the data and model of "cheap": a method takes what it took there
+    found = planning.seconds(protocol.load("toy"), [*cells, *noisy], own + slow)
+    assert [found[c.key] for c in noisy] == [3.5, 20.0, (2 * 3.5 + 2 * 20) / 4]
     assert set(planning.seconds(protocol.load("toy"), cells, []).values()) == {8.0, 2.0}
 
 
