@@ -343,6 +343,7 @@ class Comparison:
     """How the means of one set of records compare with another's, over the cells that both have."""
 
     cells: int
+    with_bits: int  # both records have a fingerprint of what was trained
     same_bits: int
     largest: float  # of the differences of a method's mean on a task
     where: str
@@ -358,6 +359,7 @@ def compare(suite: Suite, ours: Iterable[Record], theirs: Iterable[Record]) -> C
         groups[a.method, a.task, a.trial].append(ranked_value(suite, a) - ranked_value(suite, b))
     means = {key: abs(sum(values) / len(values)) for key, values in groups.items()}
     worst = max(means, key=lambda key: means[key], default=None)
-    same = sum(bool(a.bits) and a.bits == b.bits for a, b in pairs)
+    both = [(a.bits, b.bits) for a, b in pairs if a.bits and b.bits]
+    same = sum(a == b for a, b in both)
     where = f"{worst[0]} on {worst[1]}, trial {worst[2]}" if worst else ""
-    return Comparison(len(pairs), same, means[worst] if worst else 0.0, where)
+    return Comparison(len(pairs), len(both), same, means[worst] if worst else 0.0, where)

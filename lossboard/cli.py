@@ -520,8 +520,10 @@ def _compared(suite: protocol.Suite, ours: list[Record], published: list[Record]
     if not same.cells:
         return "published: no record of these cells to compare with"
     where = f" ({same.where})" if same.largest else ""
+    of = "" if same.with_bits == same.cells else f" of {same.with_bits:,} that have a fingerprint"
+    bits = f", {same.same_bits:,} with the same bits{of}" if same.with_bits else ""
     return (
-        f"published: {same.cells:,} cells compared, {same.same_bits:,} with the same bits;"
+        f"published: {same.cells:,} cells compared{bits};"
         f" largest difference of a mean {100 * same.largest:.2f} points{where}"
     )
 

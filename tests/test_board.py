@@ -159,7 +159,10 @@ def test_comparison_with_other_records_of_the_same_cells(suite: protocol.Suite) 
     ours = fill(suite, "a", lambda *_: 0.5, bits="00")
     theirs = [replace(r, bits="11", metrics={"last": 0.54}) if r.task == "digits/dirty" else r for r in ours]
     same = board.compare(suite, ours, theirs)
-    assert (same.cells, same.same_bits) == (20, 10)
+    assert (same.cells, same.with_bits, same.same_bits) == (20, 20, 10)
+    half = [replace(r, bits="") if r.task == "digits/clean" else r for r in ours]  # nothing was trained there
+    same_half = board.compare(suite, half, theirs)
+    assert (same_half.cells, same_half.with_bits, same_half.same_bits) == (20, 10, 0)
     assert same.largest == pytest.approx(0.04)
     assert "a on digits/dirty" in same.where
     other_params = [replace(r, params={"lr": 9.0}) for r in theirs]
